@@ -1,0 +1,48 @@
+# moorfs_library(NAME SRCS ... DEPS ...)  one static library per folder
+# moorfs_test(NAME SRCS ... DEPS ...)     a Catch2 binary, registered with ctest
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g1 -DNDEBUG")
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE_PROGRAM})
+endif()
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+
+add_library(moorfs_flags INTERFACE)
+target_include_directories(moorfs_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(moorfs_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow=local
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers -fno-omit-frame-pointer)
+target_compile_definitions(moorfs_flags INTERFACE _GNU_SOURCE _FILE_OFFSET_BITS=64 FUSE_USE_VERSION=312
+  MOORFS_VERSION="${PROJECT_VERSION}")
+target_link_libraries(moorfs_flags INTERFACE Threads::Threads)
+if(MOORFS_SANITIZE)
+  if(MOORFS_SANITIZE STREQUAL "address")
+    set(san -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+  else()
+    set(san -fsanitize=${MOORFS_SANITIZE})
+  endif()
+  target_compile_options(moorfs_flags INTERFACE ${san})
+  target_link_options(moorfs_flags INTERFACE ${san})
+  target_compile_definitions(moorfs_flags INTERFACE MOORFS_SANITIZE_${MOORFS_SANITIZE})
+endif()
+
+function(moorfs_library name)
+  cmake_parse_arguments(A "" "" "SRCS;DEPS" ${ARGN})
+  add_library(${name} STATIC ${A_SRCS})
+  target_link_libraries(${name} PUBLIC moorfs_flags ${A_DEPS})
+endfunction()
+
+function(moorfs_test name)
+  cmake_parse_arguments(A "" "" "SRCS;DEPS" ${ARGN})
+  add_executable(${name} ${A_SRCS})
+  target_link_libraries(${name} PRIVATE moorfs_flags moorfs_test_main ${A_DEPS})
+  add_test(NAME ${name} COMMAND ${name})
+endfunction()
