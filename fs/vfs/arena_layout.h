@@ -22,7 +22,8 @@ struct HandleRecord {
   uint64_t ino;
   int32_t flags;  // open(2) flags
   uint32_t reserved;
-  uint64_t reserved2[5];
+  uint64_t unique;  // the request that opened it
+  uint64_t reserved2[4];
 };
 static_assert(sizeof(HandleRecord) == 64);
 
