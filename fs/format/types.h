@@ -55,6 +55,7 @@ inline constexpr uint32_t kAttrInline = 1u << 1;       // an inline record exist
 inline constexpr uint32_t kAttrHasCapability = 1u << 2; // security.capability is set
 inline constexpr uint32_t kAttrTruncating = 1u << 3;   // slices beyond length await removal
 inline constexpr uint32_t kAttrManyParents = 1u << 4;  // parents are in 'P' records (hard links)
+inline constexpr uint32_t kAttrHasXattr = 1u << 5;     // there may be 'X' records
 
 struct Attr {
   FileType type = FileType::kFile;
@@ -73,9 +74,15 @@ struct Attr {
   uint64_t slice_bytes = 0;   // sum of the lengths of its slice records, holes excluded
   uint32_t access_acl = 0;    // id of an interned ACL, 0 = none (mode is all there is)
   uint32_t default_acl = 0;
+  Timestamp trashed;          // time in the key of its trash record, with kAttrTrashed
 
   friend bool operator==(const Attr&, const Attr&) = default;
 };
+
+// What an inode counts for in the volume's used bytes (and st_blocks): the data
+// it refers to in units of 4 KiB, wherever its length ends; 0 for all but files.
+// Every transaction that changes it adds the difference to Counter::kUsedBytes.
+uint64_t AccountedBytes(const Attr& attr);
 
 std::string EncodeAttr(const Attr& attr);
 Result<Attr> DecodeAttr(std::string_view value);

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// MetaImpl: the one implementation of Meta. The class is declared here whole;
+// its operations live one per file under ops/ (name space) and data/ (data
+// map), its shared helpers in meta_impl.cc and inode.cc.
+//
+// How a mutation runs. Mutate() takes the in-process locks of the inodes it
+// names (in order, so that threads of one client wait for each other instead
+// of failing each other's optimistic transactions), runs the body in a
+// transaction, writes the replay record and the counters into it, and after
+// the commit updates what is kept in memory. Bodies may run several times.
+
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <initializer_list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "fs/format/acl.h"
+#include "fs/format/records.h"
+#include "fs/meta/meta.h"
+
+namespace moorfs::meta {
+
+// Locks of inodes inside this process, by stripe. Not what makes operations
+// correct between hosts (transactions do), but what keeps one process from
+// racing with itself, and what an open and an unlink are ordered by.
+class InodeLocks {
+ public:
+  // A set of stripes, held until destruction. Ascending, so no two sets
+  // deadlock.
+  class Held {
+   public:
+    Held(InodeLocks& locks, std::span<const Ino> inodes);
+    ~Held();
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+    // Takes one more, out of order, only when that needs no waiting.
+    bool TryAdd(Ino ino);
+
+   private:
+    static constexpr size_t kMax = 12;
+    InodeLocks& locks_;
+    std::array<uint16_t, kMax> stripes_;
+    size_t count_ = 0;
+  };
+
+ private:
+  static constexpr size_t kStripes = 1024;
+  static uint16_t StripeOf(Ino ino) { return static_cast<uint16_t>((ino * 0x9e3779b97f4a7c15) >> 54); }
+  std::array<std::mutex, kStripes> mutexes_;
+};
+
+// What a repeated request is answered from; becomes its replay record.
+struct Outcome {
+  Ino ino = 0;
+  Ino other = 0;
+  // The request had been committed by a previous client; the body did not run.
+  bool replayed = false;
+};
+
+// Hours that may hold records of a time-bucketed family (trash).
+struct HourSpan {
+  uint64_t first = UINT64_MAX;
+  uint64_t last = 0;
+  bool contains(uint64_t hour) const { return first <= hour && hour <= last; }
+};
+
+// One attempt of one mutation, as its body sees it.
+class Txn {
+ public:
+  kv::Transaction& kv;
+  const OpContext& ctx;
+  const Timestamp now;  // the same in every attempt
+  Outcome* const outcome;
+
+  // Into the volume's counters, in this transaction.
+  void AddUsed(int64_t bytes, int64_t inodes) {
+    used_bytes_ += bytes;
+    used_inodes_ += inodes;
+  }
+  // Locks an inode that only the body could find out about. When another
+  // thread holds it, the body must return the error at once; Mutate() then
+  // starts over with the lock taken first.
+  Status Lock(Ino ino);
+
+ private:
+  friend class MetaImpl;
+  Txn(kv::Transaction& transaction, const OpContext& context, Timestamp time, Outcome* result, InodeLocks::Held* held)
+      : kv(transaction), ctx(context), now(time), outcome(result), held_(held) {}
+
+  InodeLocks::Held* held_;
+  Ino wanted_ = 0;
+  int64_t used_bytes_ = 0;
+  int64_t used_inodes_ = 0;
+  std::optional<HourSpan> trash_hours_;  // widened by this transaction
+};
+
+class MetaImpl final : public Meta {
+ public:
+  MetaImpl(kv::KvStore& kv, VolumeFormat format, MetaOptions options);
+
+  const VolumeFormat& format() const override { return format_; }
+  Status SetTrashDays(uint32_t days) override;
+
+  Status StartSession(const SessionInfo& info, bool resume) override;
+  Status ReapSession(bool end) override;
+  Result<std::vector<SessionInfo>> ListSessions() override;
+
+  Result<Entry> Lookup(Ino parent, std::string_view name) override;
+  Result<Attr> GetAttr(Ino ino) override;
+  Result<Attr> SetAttr(const OpContext& ctx, Ino ino, const SetAttrRequest& request) override;
+  Result<Entry> MakeNode(const OpContext& ctx, Ino parent, std::string_view name, uint32_t mode,
+                         uint32_t rdev) override;
+  Result<Entry> MakeDir(const OpContext& ctx, Ino parent, std::string_view name, uint32_t mode) override;
+  Result<Entry> MakeSymlink(const OpContext& ctx, Ino parent, std::string_view name,
+                            std::string_view target) override;
+  Result<std::string> ReadSymlink(Ino ino) override;
+  Result<Entry> Link(const OpContext& ctx, Ino ino, Ino new_parent, std::string_view new_name) override;
+  Result<Entry> Unlink(const OpContext& ctx, Ino parent, std::string_view name) override;
+  Result<Entry> RemoveDir(const OpContext& ctx, Ino parent, std::string_view name) override;
+  Result<Renamed> Rename(const OpContext& ctx, Ino parent, std::string_view name, Ino new_parent,
+                         std::string_view new_name, uint32_t flags) override;
+  Result<std::vector<DirEntry>> ReadDir(Ino dir, uint64_t after, size_t limit, bool with_attrs) override;
+  Status ReleaseSustained(Ino ino) override;
+
+  Result<std::string> GetXattr(Ino ino, std::string_view name) override;
+  Status SetXattr(const OpContext& ctx, Ino ino, std::string_view name, std::string_view value,
+                  XattrSet how) override;
+  Result<std::vector<std::string>> ListXattr(Ino ino) override;
+  Status RemoveXattr(const OpContext& ctx, Ino ino, std::string_view name) override;
+
+  Result<StatFs> GetStatFs() override;
+  Result<std::vector<std::string>> Paths(Ino ino) override;
+  Result<Entry> Resolve(std::string_view path) override;
+
+  Status ListTrash(const std::function<bool(const TrashEntry&)>& visit) override;
+  Result<Entry> RestoreTrash(Ino ino, std::optional<std::string> path) override;
+  Result<uint64_t> EmptyTrash(Timestamp before) override;
+
+  kv::KvStore& kv() override { return kv_; }
+  const keys::Schema& schema() const override { return schema_; }
+
+  // ---- data map: fs/meta/data/ ----------------------------------------------
+  Result<std::vector<Slice>> LoadSlices(Ino ino, uint32_t chunk) override;
+  Result<std::string> LoadInline(Ino ino) override;
+  Result<std::vector<FileUpdateResult>> Commit(const std::vector<NewObject>& objects,
+                                               const std::vector<FileUpdate>& updates) override;
+  Result<Attr> Truncate(const OpContext& ctx, Ino ino, uint64_t length, bool kill_suidgid) override;
+  Result<Attr> Zero(const OpContext& ctx, Ino ino, uint64_t offset, uint64_t len, bool extend) override;
+  Result<Attr> Extend(const OpContext& ctx, Ino ino, uint64_t length) override;
+  Result<uint64_t> CopyRange(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst, uint64_t dst_off,
+                             uint64_t len) override;
+  Status ReplaceSlices(Ino ino, uint32_t chunk, uint64_t up_to, size_t expected_count,
+                       const std::vector<NewObject>& objects, const std::vector<SliceRecord>& with) override;
+  Status KillPrivileges(Ino ino) override;
+  Status SetAtime(Ino ino, Timestamp atime) override;
+  // Removes everything left in the partitions of family D's inodes (slices,
+  // xattrs, parents, deltas), then expired trash through EmptyTrash().
+  Result<bool> Clean(Timestamp now, size_t max_steps) override;
+  Result<std::vector<ObjectId>> DueObjects(Timestamp now, size_t limit) override;
+  Status ForgetObjects(const std::vector<ObjectId>& objects) override;
+
+ private:
+  using Body = std::function<Status(Txn&)>;
+
+  // ---- running transactions: meta_impl.cc ---------------------------------------
+  // EROFS on a read-only mount. `outcome` may be null. With `ctx.unique`, a
+  // replay record of `outcome` is written; with `ctx.resent` and a record of
+  // this very request, the body does not run and `outcome->replayed` is set.
+  Status Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, Outcome* outcome, const Body& body);
+  // A consistent read.
+  Status Read(const kv::KvStore::Body& body) { return kv_.Transact(body); }
+  // Answers a replayed request: the inode as it is now, nlink 0 when it is gone.
+  Result<Entry> EntryNow(Ino ino);
+  // An unused inode number; the allocator's record moves by a batch at a time,
+  // so a crash wastes at most one.
+  Result<Ino> NextIno();
+  // The same for ids of any other kind (keys::Allocator(name)), inside `txn`.
+  Result<uint64_t> NextId(Txn& txn, std::string_view name, uint64_t first);
+
+  // ---- attributes: inode.cc -----------------------------------------------------
+  // The inode with, for a directory, the deltas of all sessions. `missing` is
+  // the errno when there is none: ESTALE for an inode the kernel holds, ENOENT
+  // for a parent.
+  Result<Attr> LoadAttr(kv::Transaction& kv, Ino ino, int missing = ESTALE);
+  // The inode's own record alone: type, mode, owner, flags and ACLs are exact,
+  // a directory's nlink, times and change are not on a shared engine.
+  Result<Attr> LoadBase(kv::Transaction& kv, Ino ino, int missing = ESTALE);
+  // LoadAttr's result written back. Folds a directory's deltas.
+  Status StoreAttr(kv::Transaction& kv, Ino ino, const Attr& attr);
+  // LoadBase of a directory in which a name is to be made or removed: ENOTDIR,
+  // ENOENT when it is removed or in the trash.
+  Result<Attr> LoadParent(kv::Transaction& kv, Ino ino);
+  // Entries of `dir` changed: mtime, ctime and change, and `nlink` more
+  // subdirectories. `base` is LoadParent's, and stays valid for another call.
+  Status TouchDir(Txn& txn, Ino dir, Attr* base, int64_t nlink);
+  // ctime and change; for every change of attributes.
+  static void TouchAttr(const Txn& txn, Attr* attr) {
+    attr->ctime = txn.now;
+    ++attr->change;
+  }
+  // Set-user-id off; set-group-id off where the group may execute.
+  static void DropSetId(Attr* attr);
+  // Set-id bits and security.capability.
+  static void KillPrivilegesIn(const keys::Schema& schema, Txn& txn, Ino ino, Attr* attr);
+
+  // ---- directory entries: dentry.cc -----------------------------------------------
+  struct FoundDentry {
+    uint64_t pos = 0;
+    Dentry dentry;
+  };
+  Result<std::optional<FoundDentry>> FindDentry(kv::Transaction& kv, Ino dir, std::string_view name);
+  // The name must not exist. `ino` and type of `dentry` are the entry's.
+  Status InsertDentry(Txn& txn, Ino dir, std::string_view name, FileType type, Ino ino);
+  Status EraseDentry(Txn& txn, Ino dir, const FoundDentry& found);
+  // Same name, other inode.
+  void ReplaceDentry(Txn& txn, Ino dir, const FoundDentry& found, FileType type, Ino ino);
+  Result<bool> IsEmptyDir(kv::Transaction& kv, Ino dir);
+  static Status CheckName(std::string_view name);
+
+  // ---- links: links.cc ----------------------------------------------------------------
+  // One more link of a non-directory from `parent`; attr->nlink counts it already.
+  Status AddParent(Txn& txn, Ino ino, Attr* attr, Ino parent);
+  Status DropParent(Txn& txn, Ino ino, Attr* attr, Ino parent);
+  // The name `name` in `parent` was erased; `attr` is the inode's. Lowers
+  // nlink, or for the last link does what the volume asks for: trash, sustain
+  // (open files), remove. Stores the attributes; `attr` is what they are then.
+  Status DropLink(Txn& txn, Ino ino, Attr* attr, Ino parent, std::string_view name);
+  // The last claim on an inode is gone: no name, not in the trash. Removes it
+  // unless it is open, with a bounded number of operations: what is many
+  // (slices, xattrs) is left to Clean() under a record of family D.
+  Status DropLastClaim(Txn& txn, Ino ino, Attr* attr);
+  Status RemoveInode(Txn& txn, Ino ino, const Attr& attr);
+  Status MoveToTrash(Txn& txn, Ino ino, Attr* attr, Ino parent, std::string_view name);
+  Status WidenTrashHours(Txn& txn, uint64_t hour);
+
+  // ---- making inodes: ops/make.cc -------------------------------------------------------
+  struct NewInode {
+    FileType type;
+    uint32_t mode;
+    uint32_t rdev = 0;
+    std::string_view symlink_target = {};
+  };
+  Result<Entry> Make(const OpContext& ctx, Ino parent, std::string_view name, const NewInode& what);
+  // Group, set-group-id, umask or default ACL.
+  Status InheritFrom(Txn& txn, const Attr& parent, uint32_t mode, Attr* attr);
+
+  // ---- ACLs: acl_store.cc -----------------------------------------------------------------
+  Result<Acl> LoadAcl(kv::Transaction& kv, uint32_t id);
+  // The id of an equal list, or a new one. Lists are never deleted: a volume
+  // has few different ones.
+  Result<uint32_t> InternAcl(Txn& txn, const Acl& acl);
+  Status SetAclXattr(const OpContext& ctx, Ino ino, bool is_default, std::string_view value, XattrSet how);
+  Status RemoveAclXattr(const OpContext& ctx, Ino ino, bool is_default);
+
+  // ---- rename: ops/rename.cc ----------------------------------------------------------------
+  struct RenameCall;
+  Status RenameBody(Txn& txn, const RenameCall& call, Renamed* result);
+  Status CheckNoLoop(kv::Transaction& kv, Ino moved, Ino new_parent);
+
+  // ---- trash: ops/trash.cc ----------------------------------------------------------------------
+  Result<HourSpan> LoadTrashHours(kv::Transaction& kv);
+  Result<Entry> RestoreOne(Ino ino, const std::optional<std::string>& path, int depth);
+  Result<std::string> DirPath(Ino dir, int depth);
+
+  bool shared() const { return !exclusive_; }
+
+  kv::KvStore& kv_;
+  VolumeFormat format_;
+  const MetaOptions options_;
+  const keys::Schema schema_;
+  const bool exclusive_;
+  keys::SessionId session_;
+  std::atomic<uint32_t> trash_days_;
+  InodeLocks locks_;
+
+  std::mutex ino_mutex_;
+  Ino next_ino_ = 0, end_ino_ = 0;
+
+  // GetStatFs() of an exclusive engine: summed once, then kept.
+  std::mutex usage_mutex_;
+  bool usage_known_ = false;
+  int64_t used_bytes_ = 0, used_inodes_ = 0;
+  uint64_t usage_version_ = 0;  // grows with every change, so that a sum in progress notices
+
+  std::mutex trash_mutex_;
+  HourSpan trash_hours_;  // a part of what is recorded
+
+  std::shared_mutex acl_mutex_;
+  std::unordered_map<uint32_t, std::shared_ptr<const Acl>> acls_;  // immutable once interned
+};
+
+}  // namespace moorfs::meta
