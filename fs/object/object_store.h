@@ -18,6 +18,7 @@
 
 #include "common/base/status.h"
 #include "common/base/units.h"
+#include "fs/format/types.h"
 
 namespace moorfs::object {
 
@@ -45,6 +46,15 @@ class ObjectStore {
   // Bytes [offset, offset+out.size()). The count read; short only at the
   // object's end. ENOENT: no such object.
   virtual Result<size_t> Get(std::string_view name, uint64_t offset, std::span<char> out) = 0;
+  // The same into several buffers, one after the other, in one request where
+  // the store can.
+  virtual Result<size_t> GetV(std::string_view name, uint64_t offset, std::span<const iovec> out);
+  // GetV that never waits for a disk or a network: EWOULDBLOCK unless every
+  // byte up to the object's end is in memory already (then, or by default).
+  virtual Result<size_t> TryGet(std::string_view name, uint64_t offset, std::span<const iovec> out);
+  // Asks the store to bring a range near (a local store: into the kernel's page
+  // cache). False: this store cannot; the caller may then fetch and keep it.
+  virtual bool WillNeed(std::string_view name, uint64_t offset, uint64_t bytes);
   virtual Result<ObjectInfo> Head(std::string_view name) = 0;
   // OK when absent already.
   virtual Status Delete(std::string_view name) = 0;
@@ -54,9 +64,21 @@ class ObjectStore {
   virtual Status List(std::string_view prefix, const std::function<bool(const ObjectInfo&)>& visit) = 0;
   // nullopt-like {0,0} when the store has no notion of it.
   virtual Result<Space> GetSpace() = 0;
+
+  // Makes the empty store one of volume `uuid`; OK when it is already.
+  // ENOTEMPTY: it holds another volume or other things; `force` takes over the
+  // former, never the latter.
+  virtual Status InitStore(const Uuid& uuid, bool force) = 0;
+  // OK when the store belongs to volume `uuid`. ENOENT: it carries no mark
+  // (vanished, not mounted, wrong place); EMEDIUMTYPE: another volume's.
+  virtual Status CheckStore(const Uuid& uuid) = 0;
   // URL without secrets, for messages and `status`.
   virtual std::string Url() const = 0;
 };
+
+// Names are relative paths: components of 1..255 bytes that neither start with
+// a dot nor hold a NUL, at least one slash (the top level belongs to the store).
+Status ValidateObjectName(std::string_view name);
 
 // Opens `file:DIR`. ENOENT when DIR is missing and `create` is false; EINVAL
 // names an unknown scheme and lists the known ones.
