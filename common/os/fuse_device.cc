@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "common/os/fuse_device.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "common/os/file.h"
+#include "common/os/mounts.h"
+
+namespace moorfs::os {
+namespace {
+
+constexpr char kFusectl[] = "/sys/fs/fuse/connections";
+
+std::string ConnectionFile(uint32_t minor, const char* name) {
+  return std::string(kFusectl) + "/" + std::to_string(minor) + "/" + name;
+}
+
+}  // namespace
+
+Result<UniqueFd> OpenFuseDevice() {
+  UniqueFd fd(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  if (fd) return fd;
+  const int err = errno;
+  if (err == ENOENT || err == ENODEV || err == ENXIO) {
+    return Error(err, "open /dev/fuse: the kernel has no FUSE here; `modprobe fuse`, or give the container the device");
+  }
+  return Error(Status::FromErrno("open /dev/fuse", err));
+}
+
+Status SetReadAhead(uint32_t major, uint32_t minor, uint32_t kib) {
+  return WriteExisting(
+      "/sys/class/bdi/" + std::to_string(major) + ":" + std::to_string(minor) + "/read_ahead_kb",
+      std::to_string(kib));
+}
+
+Status AbortFuseConnection(uint32_t minor) {
+  if (access(kFusectl, X_OK) == 0 && access(ConnectionFile(minor, "abort").c_str(), F_OK) != 0) {
+    // Minimal systems do not mount it; a second mount elsewhere is harmless.
+    RETURN_IF_ERROR(Mount("fusectl", kFusectl, "fusectl", 0, ""));
+  }
+  return WriteExisting(ConnectionFile(minor, "abort"), "1");
+}
+
+int64_t WaitingRequests(uint32_t minor) {
+  auto text = ReadFile(ConnectionFile(minor, "waiting"), 64);
+  if (!text) return -1;
+  return std::strtoll(text->c_str(), nullptr, 10);
+}
+
+}  // namespace moorfs::os
