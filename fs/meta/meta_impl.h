@@ -14,10 +14,12 @@
 
 #include <array>
 #include <atomic>
+#include <bitset>
+#include <functional>
 #include <initializer_list>
-#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <shared_mutex>
 #include <span>
 #include <string>
@@ -149,6 +151,9 @@ class MetaImpl final : public Meta {
   kv::KvStore& kv() override { return kv_; }
   const keys::Schema& schema() const override { return schema_; }
 
+  // Weakens the name hash to these bits, so that a test meets collisions.
+  void set_name_hash_mask_for_test(uint64_t mask) { name_hash_mask_ = mask; }
+
   // ---- data map: fs/meta/data/ ----------------------------------------------
   Result<std::vector<Slice>> LoadSlices(Ino ino, uint32_t chunk) override;
   Result<std::string> LoadInline(Ino ino) override;
@@ -195,6 +200,8 @@ class MetaImpl final : public Meta {
   // The inode's own record alone: type, mode, owner, flags and ACLs are exact,
   // a directory's nlink, times and change are not on a shared engine.
   Result<Attr> LoadBase(kv::Transaction& kv, Ino ino, int missing = ESTALE);
+  // LoadBase's result written back.
+  void StoreBase(kv::Transaction& kv, Ino ino, const Attr& attr);
   // LoadAttr's result written back. Folds a directory's deltas.
   Status StoreAttr(kv::Transaction& kv, Ino ino, const Attr& attr);
   // LoadBase of a directory in which a name is to be made or removed: ENOTDIR,
@@ -218,19 +225,32 @@ class MetaImpl final : public Meta {
     uint64_t pos = 0;
     Dentry dentry;
   };
-  Result<std::optional<FoundDentry>> FindDentry(kv::Transaction& kv, Ino dir, std::string_view name);
-  // The name must not exist. `ino` and type of `dentry` are the entry's.
-  Status InsertDentry(Txn& txn, Ino dir, std::string_view name, FileType type, Ino ino);
+  // A name's place in a directory: the entry, if it exists, and what an
+  // insertion has to know of the other names with its hash.
+  struct NameSlot {
+    uint64_t hash = 0;
+    std::optional<FoundDentry> found;
+    std::optional<Dentry> head;  // ordinal 0
+    std::bitset<128> used;       // ordinals; complete when head->chained
+  };
+  Result<NameSlot> FindName(kv::Transaction& kv, Ino dir, std::string_view name);
+  // `slot` is FindName's, without an entry, of this transaction; entries of
+  // the same hash must not have changed since.
+  Status InsertDentry(Txn& txn, Ino dir, const NameSlot& slot, std::string_view name, FileType type, Ino ino);
   Status EraseDentry(Txn& txn, Ino dir, const FoundDentry& found);
   // Same name, other inode.
   void ReplaceDentry(Txn& txn, Ino dir, const FoundDentry& found, FileType type, Ino ino);
   Result<bool> IsEmptyDir(kv::Transaction& kv, Ino dir);
+  // EINVAL, ENOENT or ENAMETOOLONG for what cannot be the name of an entry.
   static Status CheckName(std::string_view name);
 
   // ---- links: links.cc ----------------------------------------------------------------
   // One more link of a non-directory from `parent`; attr->nlink counts it already.
   Status AddParent(Txn& txn, Ino ino, Attr* attr, Ino parent);
+  // One link less, attr->nlink (not 0) counts it already.
   Status DropParent(Txn& txn, Ino ino, Attr* attr, Ino parent);
+  Status MoveParent(Txn& txn, Ino ino, Attr* attr, Ino from, Ino to);
+  Status CountParent(Txn& txn, Ino ino, Ino parent, int delta);
   // The name `name` in `parent` was erased; `attr` is the inode's. Lowers
   // nlink, or for the last link does what the volume asks for: trash, sustain
   // (open files), remove. Stores the attributes; `attr` is what they are then.
@@ -265,14 +285,28 @@ class MetaImpl final : public Meta {
   // ---- rename: ops/rename.cc ----------------------------------------------------------------
   struct RenameCall;
   Status RenameBody(Txn& txn, const RenameCall& call, Renamed* result);
-  Status CheckNoLoop(kv::Transaction& kv, Ino moved, Ino new_parent);
+  // Serialises moves of directories between directories and refuses those that
+  // would put `moved` below itself.
+  Status CheckDirectoryMove(kv::Transaction& kv, Ino moved, Ino new_parent);
 
   // ---- trash: ops/trash.cc ----------------------------------------------------------------------
   Result<HourSpan> LoadTrashHours(kv::Transaction& kv);
   Result<Entry> RestoreOne(Ino ino, const std::optional<std::string>& path, int depth);
-  Result<std::string> DirPath(Ino dir, int depth);
+  // At most `limit` entries.
+  Result<uint64_t> EmptyTrashSome(Timestamp before, uint64_t limit);
+  Result<bool> DropTrashEntry(const kv::Key& key, Ino ino);
+  Status RaiseFirstTrashHour(uint64_t hour);
+
+  // ---- statfs, paths ------------------------------------------------------------------------------
+  Result<StatFs> SumUsage();
+  // Names of `ino` in `parent`. O(entries): inodes do not know their names.
+  Result<std::vector<std::string>> NamesIn(Ino parent, Ino ino);
+  Result<std::vector<Ino>> ParentsOf(Ino ino, const Attr& attr);
+  // "/a/b" of a directory; empty when it cannot be told.
+  Result<std::string> DirPath(Ino dir);
 
   bool shared() const { return !exclusive_; }
+  uint64_t NameHash(std::string_view name) const;
 
   kv::KvStore& kv_;
   VolumeFormat format_;
@@ -281,19 +315,22 @@ class MetaImpl final : public Meta {
   const bool exclusive_;
   keys::SessionId session_;
   std::atomic<uint32_t> trash_days_;
+  uint64_t name_hash_mask_ = ~uint64_t{0};
   InodeLocks locks_;
 
   std::mutex ino_mutex_;
   Ino next_ino_ = 0, end_ino_ = 0;
 
-  // GetStatFs() of an exclusive engine: summed once, then kept.
-  std::mutex usage_mutex_;
-  bool usage_known_ = false;
-  int64_t used_bytes_ = 0, used_inodes_ = 0;
-  uint64_t usage_version_ = 0;  // grows with every change, so that a sum in progress notices
+  // GetStatFs() of an exclusive engine: summed when it was opened, then kept.
+  // Not known any more after a commit of unknown outcome.
+  std::atomic<bool> usage_known_{false};
+  std::atomic<int64_t> used_bytes_{0}, used_inodes_{0};
 
   std::mutex trash_mutex_;
   HourSpan trash_hours_;  // a part of what is recorded
+
+  std::mutex due_mutex_;
+  std::map<ObjectId, kv::Key> due_entries_;  // listed by DueObjects(), not forgotten yet
 
   std::shared_mutex acl_mutex_;
   std::unordered_map<uint32_t, std::shared_ptr<const Acl>> acls_;  // immutable once interned
