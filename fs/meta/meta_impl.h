@@ -17,6 +17,7 @@
 #include <bitset>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -182,6 +183,9 @@ class MetaImpl final : public Meta {
   // replay record of `outcome` is written; with `ctx.resent` and a record of
   // this very request, the body does not run and `outcome->replayed` is set.
   Status Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, Outcome* outcome, const Body& body);
+  Result<bool> FindReplay(Txn& txn);
+  // Counters and replay record, behind a body that succeeded.
+  void Finish(Txn& txn);
   // A consistent read.
   Status Read(const kv::KvStore::Body& body) { return kv_.Transact(body); }
   // Answers a replayed request: the inode as it is now, nlink 0 when it is gone.
@@ -304,6 +308,26 @@ class MetaImpl final : public Meta {
   Result<std::vector<Ino>> ParentsOf(Ino ino, const Attr& attr);
   // "/a/b" of a directory; empty when it cannot be told.
   Result<std::string> DirPath(Ino dir);
+
+  // ---- data map: data/ --------------------------------------------------------------------------
+  // LoadBase of a regular file; EISDIR, EINVAL for others.
+  Result<Attr> LoadFile(kv::Transaction& kv, Ino ino);
+  // Mutate() of one file's data. A body that is about to grow a file with
+  // kAttrTruncating sets `unfinished` and fails; it runs again once the
+  // truncation is finished.
+  using FileBody = std::function<Status(Txn&, bool& unfinished)>;
+  Status MutateFile(const OpContext& ctx, Ino ino, Outcome* outcome, const FileBody& body);
+  Status FinishTruncate(Ino ino);
+  Status CommitOnce(Txn& txn, const std::vector<NewObject>& objects, const std::vector<FileUpdate>& updates,
+                    std::vector<FileUpdateResult>& results, Ino& truncating);
+  struct CopyJob;
+  Status CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, bool& unfinished);
+  Status CleanInode(Ino ino, size_t& steps, bool& done);
+  Result<uint64_t> FirstDeleteHour(kv::Transaction& kv, Timestamp now);
+  // When an object that loses its last reference at `txn.now` may be deleted.
+  Timestamp ObjectDeleteTime(const Txn& txn) const {
+    return {txn.now.ns + int64_t{options_.object_delete_delay_s} * Timestamp::kNsPerSec};
+  }
 
   bool shared() const { return !exclusive_; }
   uint64_t NameHash(std::string_view name) const;
