@@ -51,7 +51,7 @@ std::optional<FileType> FileTypeFromMode(uint32_t mode) {
 
 uint64_t AccountedBytes(const Attr& attr) {
   if (attr.type != FileType::kFile) return 0;
-  const uint64_t bytes = attr.slice_bytes + ((attr.flags & kAttrInline) ? attr.length : 0);
+  const uint64_t bytes = attr.slice_bytes + ((attr.flags & kAttrInline) ? std::min<uint64_t>(attr.length, kMaxInlineBytes) : 0);
   return (bytes + 4095) & ~uint64_t{4095};
 }
 

@@ -18,9 +18,10 @@ Result<Attr> MetaImpl::Extend(const OpContext& ctx, Ino ino, uint64_t length) {
     if (length > attr.length) {
       unfinished = attr.flags & kAttrTruncating;
       if (unfinished) return Status(EAGAIN, "extending: a truncation has to be finished first");
-      attr.length = length;
       RefChanges none;
-      FileEdit(txn, schema_, ino, attr, none).FinishChange();
+      FileEdit edit(txn, schema_, ino, attr, none);
+      attr.length = length;
+      edit.FinishChange();
     }
     out = attr;
     return Status::Ok();

@@ -96,7 +96,7 @@ void FileEdit::WriteInline(std::string_view bytes) {
 
 void FileEdit::Finish() {
   txn_.kv.Put(schema_.Attr(ino_), EncodeAttr(attr_));
-  txn_.AddUsed(static_cast<int64_t>(attr_.slice_bytes) - static_cast<int64_t>(bytes_before_), 0);
+  txn_.AddUsed(static_cast<int64_t>(AccountedBytes(attr_)) - static_cast<int64_t>(bytes_before_), 0);
 }
 
 void FileEdit::FinishChange() {

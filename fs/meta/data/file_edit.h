@@ -52,7 +52,7 @@ class FileEdit {
  public:
   // All references outlive the edit, which lives inside one transaction.
   FileEdit(Txn& txn, const keys::Schema& schema, Ino ino, Attr& attr, RefChanges& refs)
-      : txn_(txn), schema_(schema), ino_(ino), attr_(attr), refs_(refs), bytes_before_(attr.slice_bytes) {}
+      : txn_(txn), schema_(schema), ino_(ino), attr_(attr), refs_(refs), bytes_before_(AccountedBytes(attr)) {}
 
   // On top of everything the inode has. Returns the sequence number.
   uint64_t Add(uint32_t chunk, const SliceRecord& record);

@@ -20,14 +20,14 @@ Result<Attr> MetaImpl::Zero(const OpContext& ctx, Ino ino, uint64_t offset, uint
   bool all_at_once = true, more = false;
   const auto step = [&](Txn& txn, bool& unfinished) -> Status {
     ASSIGN_OR_RETURN_STATUS(Attr attr, LoadFile(txn.kv, ino));
+    RefChanges refs;
+    FileEdit edit(txn, schema_, ino, attr, refs);
     if (extend && end > attr.length) {
       unfinished = attr.flags & kAttrTruncating;
       if (unfinished) return Status(EAGAIN, "zeroing: a truncation has to be finished first");
       attr.length = end;
     }
     const uint64_t to = std::min(end, attr.length);
-    RefChanges refs;
-    FileEdit edit(txn, schema_, ino, attr, refs);
     next = cursor;
     ASSIGN_OR_RETURN_STATUS(const bool done, ClearStep(edit, offset, to, kRecordsPerStep, next));
     more = !done;
