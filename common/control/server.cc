@@ -166,7 +166,8 @@ Server::~Server() {
   [[maybe_unused]] const ssize_t n = write(impl_->stop.get(), &one, sizeof one);
   impl_->acceptor.join();
   std::unique_lock lock(impl_->mutex);
-  for (int fd : impl_->connections) shutdown(fd, SHUT_RDWR);
+  // The reading side only: an answer under way still goes out.
+  for (int fd : impl_->connections) shutdown(fd, SHUT_RD);
   impl_->idle.wait(lock, [this] { return impl_->threads == 0; });
 }
 

@@ -48,7 +48,8 @@ class Server {
   // `listener` is a bound, listening socket; who made it may be another
   // process, which then survives this one with its queue of callers.
   static Result<std::unique_ptr<Server>> Start(UniqueFd listener, Handler handler, int max_connections = 16);
-  // Stops accepting, hangs up on everyone and waits for the handlers.
+  // Stops accepting, cancels what runs (Reply::Cancelled), and waits for the
+  // handlers and their answers.
   ~Server();
 
  private:
