@@ -87,7 +87,8 @@ umount_volume() {
   [ -n "$REFERENCE" ] && return 0
   timeout 300 "$MOORFS" umount "$MNT" >"$WORK/umount.log" 2>&1 || { cat "$WORK/umount.log"; die "moorfs umount"; }
   if is_mounted; then die "moorfs umount returned, but $MNT is still mounted"; fi
-  CLIENT_PID= KEEPER_PID=
+  CLIENT_PID=''
+  KEEPER_PID=''
 }
 
 # A new client with empty caches: what it reads comes from the volume.
