@@ -6,6 +6,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -26,7 +27,8 @@ class DirtyMap {
  public:
   bool empty() const { return pieces_.empty(); }
   size_t size() const { return pieces_.size(); }
-  uint64_t bytes() const { return bytes_; }
+  // May be read without the lock, as a hint.
+  uint64_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
   // Lays [offset, offset+len) of `segment` on top. Segments that lost their
   // last visible byte are appended to `covered` (frozen ones as well).
@@ -57,7 +59,7 @@ class DirtyMap {
     uint32_t segment_offset;
   };
   std::map<uint64_t, Value> pieces_;
-  uint64_t bytes_ = 0;
+  std::atomic<uint64_t> bytes_{0};
 };
 
 }  // namespace moorfs::vfs
