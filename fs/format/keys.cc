@@ -126,6 +126,8 @@ kv::Key ObjectDelete(Timestamp when, const ObjectId& object) {
   return {Family('Z', ns / kNsPerHour), Be64(ns) + ObjectSuffix(object)};
 }
 kv::Range ObjectDeletes(uint64_t hour) { return {Family('Z', hour), "", ""}; }
+kv::Key Undurable(const ObjectId& object) { return {Family('Q'), ObjectSuffix(object)}; }
+kv::Range Undurables() { return {Family('Q'), "", ""}; }
 kv::Key DeletedInode(Ino ino) { return {Family('D'), Be64(ino)}; }
 kv::Range DeletedInodes(Ino after) { return {Family('D'), Be64(after + 1), ""}; }
 kv::Key Trash(Timestamp when, Ino ino) {
@@ -149,6 +151,11 @@ std::optional<std::string_view> ParseXattrSuffix(std::string_view suffix) {
   if (suffix.size() < 2 || suffix[0] != 'X') return std::nullopt;
   return suffix.substr(1);
 }
+std::optional<ObjectId> TrailingObject(std::string_view suffix) {
+  if (suffix.size() < 16) return std::nullopt;
+  return ObjectId{GetBe64(suffix.data() + suffix.size() - 16), GetBe64(suffix.data() + suffix.size() - 8)};
+}
+
 std::optional<uint64_t> TrailingU64(std::string_view suffix) {
   if (suffix.size() < 8) return std::nullopt;
   return GetBe64(suffix.data() + suffix.size() - 8);

@@ -15,6 +15,8 @@
 //                          twin key with a trailing 'b' (le32, put once)
 //   Z bucket8              objects to delete: bucket = unix hour of the earliest deletion;
 //                          suffix time8(ns, be) nonce8 id8 -> empty
+//   Q                      objects committed but not known durable: suffix nonce8 id8 -> the chunks that
+//                          point at them, (ino le64, chunk le32) each
 //   D                      inodes whose data awaits removal: suffix ino8 -> le64 length
 //   T hour8                trash: suffix time8(ns, be) ino8 -> TrashRecord
 //   L                      interned ACLs: suffix id4 -> rules; suffix 'h' hash8 -> ids with that hash
@@ -96,6 +98,8 @@ kv::Key ObjectBytes(const ObjectId& object);
 kv::Range Objects(uint8_t hash);
 kv::Key ObjectDelete(Timestamp when, const ObjectId& object);
 kv::Range ObjectDeletes(uint64_t hour);
+kv::Key Undurable(const ObjectId& object);
+kv::Range Undurables();
 kv::Key DeletedInode(Ino ino);
 kv::Range DeletedInodes(Ino after);
 kv::Key Trash(Timestamp when, Ino ino);
@@ -112,6 +116,8 @@ struct ChunkSeq {
 std::optional<ChunkSeq> ParseSliceSuffix(std::string_view suffix);
 std::optional<uint64_t> ParseDentrySuffix(std::string_view suffix);
 std::optional<std::string_view> ParseXattrSuffix(std::string_view suffix);
+// Object id that ends a suffix (families Q, Z, O).
+std::optional<ObjectId> TrailingObject(std::string_view suffix);
 // Trailing big-endian u64 of any suffix that ends in one.
 std::optional<uint64_t> TrailingU64(std::string_view suffix);
 

@@ -203,6 +203,14 @@ class Meta {
   // An object none of whose pieces was applied goes to delayed deletion.
   virtual Result<std::vector<FileUpdateResult>> Commit(const std::vector<NewObject>& objects,
                                                        const std::vector<FileUpdate>& updates) = 0;
+  // The objects are on stable storage: a power cut can no longer take them.
+  virtual Status MarkDurable(const std::vector<ObjectId>& objects) = 0;
+  // Objects that were committed but not marked durable when the machine may
+  // have gone down, oldest first.
+  virtual Result<std::vector<ObjectId>> UndurableObjects() = 0;
+  // Takes back what a power cut destroyed: removes the slices that point at
+  // these objects, so that the bytes below (older data, or zeros) show again.
+  virtual Status DropLostObjects(const std::vector<ObjectId>& objects) = 0;
   // Sets the length (ftruncate, O_TRUNC). Data beyond is never seen again, not
   // even after a crash in between and a later extension. May take several
   // transactions.

@@ -113,6 +113,7 @@ Status MetaImpl::CommitOnce(Txn& txn, const std::vector<NewObject>& objects,
   for (auto& [ino, target] : targets) target.edit->Finish();
   const Timestamp delete_at = ObjectDeleteTime(txn);
   refs.AddNewObjects(txn.kv, objects, delete_at);
+  RecordUndurable(txn.kv, objects, updates);
   return refs.Settle(txn.kv, delete_at);
 }
 

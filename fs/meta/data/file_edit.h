@@ -118,4 +118,8 @@ Result<bool> ClearStep(FileEdit& edit, uint64_t from, uint64_t to, size_t max_re
 // Zeros inline bytes in [from, to); cuts them when `to` lies beyond their end.
 Status ClearInline(FileEdit& edit, uint64_t from, uint64_t to);
 
+// Notes, for each new object, which chunks point at it until it is durable.
+void RecordUndurable(kv::Transaction& txn, const std::vector<NewObject>& objects,
+                     const std::vector<FileUpdate>& updates);
+
 }  // namespace moorfs::meta
