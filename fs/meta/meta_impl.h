@@ -110,7 +110,10 @@ class Txn {
 class MetaImpl final : public Meta {
  public:
   MetaImpl(kv::KvStore& kv, VolumeFormat format, MetaOptions options);
+  // Once, before the first operation: what is kept in memory is loaded.
+  Status Prepare();
 
+  // As it was when the volume was opened; SetTrashDays() does not change it.
   const VolumeFormat& format() const override { return format_; }
   Status SetTrashDays(uint32_t days) override;
 
@@ -160,6 +163,9 @@ class MetaImpl final : public Meta {
   Result<std::string> LoadInline(Ino ino) override;
   Result<std::vector<FileUpdateResult>> Commit(const std::vector<NewObject>& objects,
                                                const std::vector<FileUpdate>& updates) override;
+  Status MarkDurable(const std::vector<ObjectId>& objects) override;
+  Result<std::vector<ObjectId>> UndurableObjects() override;
+  Status DropLostObjects(const std::vector<ObjectId>& objects) override;
   Result<Attr> Truncate(const OpContext& ctx, Ino ino, uint64_t length, bool kill_suidgid) override;
   Result<Attr> Zero(const OpContext& ctx, Ino ino, uint64_t offset, uint64_t len, bool extend) override;
   Result<Attr> Extend(const OpContext& ctx, Ino ino, uint64_t length) override;
@@ -204,6 +210,7 @@ class MetaImpl final : public Meta {
   // The inode's own record alone: type, mode, owner, flags and ACLs are exact,
   // a directory's nlink, times and change are not on a shared engine.
   Result<Attr> LoadBase(kv::Transaction& kv, Ino ino, int missing = ESTALE);
+  static Status AddDeltas(const std::vector<kv::Entry>& deltas, Attr* attr);
   // LoadBase's result written back.
   void StoreBase(kv::Transaction& kv, Ino ino, const Attr& attr);
   // LoadAttr's result written back. Folds a directory's deltas.
@@ -288,21 +295,41 @@ class MetaImpl final : public Meta {
 
   // ---- rename: ops/rename.cc ----------------------------------------------------------------
   struct RenameCall;
-  Status RenameBody(Txn& txn, const RenameCall& call, Renamed* result);
+  Status RenameBody(Txn& txn, RenameCall* call, Renamed* result);
+  Status LoadRename(Txn& txn, RenameCall* call);
+  Status CheckRename(Txn& txn, const RenameCall& call);
+  Status ExchangeNames(Txn& txn, RenameCall* call);
+  Status MoveName(Txn& txn, RenameCall* call);
+  Status TouchRenamed(Txn& txn, RenameCall* call);
   // Serialises moves of directories between directories and refuses those that
   // would put `moved` below itself.
   Status CheckDirectoryMove(kv::Transaction& kv, Ino moved, Ino new_parent);
+
+  // ---- other operations -----------------------------------------------------------------------
+  Result<Entry> Remove(const OpContext& ctx, Ino parent, std::string_view name, bool want_dir);
+  Status ChangeMode(Txn& txn, uint16_t mode, Attr* attr);
+  Status AddAttrs(kv::Snapshot& snapshot, std::vector<DirEntry>* entries);
+  Status FoldCounters();
+  Status ClearRange(const kv::Range& range);
 
   // ---- trash: ops/trash.cc ----------------------------------------------------------------------
   Result<HourSpan> LoadTrashHours(kv::Transaction& kv);
   Result<Entry> RestoreOne(Ino ino, const std::optional<std::string>& path, int depth);
   // At most `limit` entries.
   Result<uint64_t> EmptyTrashSome(Timestamp before, uint64_t limit);
-  Result<bool> DropTrashEntry(const kv::Key& key, Ino ino);
+  // False: it was restored meanwhile.
+  Result<bool> DropTrashEntry(Timestamp when, Ino ino);
+  Result<Entry> PutBack(Ino ino, Ino parent, const std::string& name);
+  // Records of family T up to `before`, oldest hour first, until `visit` says false.
+  Status VisitTrash(Timestamp before, const std::function<Result<bool>(const kv::Entry&)>& visit);
+  Result<std::string> TrashedName(Ino ino, const Attr& attr);
   Status RaiseFirstTrashHour(uint64_t hour);
 
   // ---- statfs, paths ------------------------------------------------------------------------------
-  Result<StatFs> SumUsage();
+  struct Usage {
+    int64_t bytes = 0, inodes = 0;
+  };
+  Result<Usage> SumUsage();
   // Names of `ino` in `parent`. O(entries): inodes do not know their names.
   Result<std::vector<std::string>> NamesIn(Ino parent, Ino ino);
   Result<std::vector<Ino>> ParentsOf(Ino ino, const Attr& attr);
