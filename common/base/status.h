@@ -82,18 +82,20 @@ inline tl::unexpected<Status> Error(Status status) {
 // Returns from the enclosing function when `expr` (a Status) is not OK.
 // Works in functions returning Status; in those returning Result<T>, use
 // TRY_VOID.
-#define RETURN_IF_ERROR(expr)                      \
-  do {                                             \
-    if (::moorfs::Status s_ = (expr); !s_.ok()) {  \
-      return s_;                                   \
-    }                                              \
+#define RETURN_IF_ERROR(expr) RETURN_IF_ERROR_IMPL(MOORFS_CONCAT(status_, __LINE__), expr)
+#define RETURN_IF_ERROR_IMPL(tmp, expr)                 \
+  do {                                                  \
+    if (::moorfs::Status tmp = (expr); !tmp.ok()) {     \
+      return tmp;                                       \
+    }                                                   \
   } while (0)
 
-#define TRY_VOID(expr)                             \
-  do {                                             \
-    if (::moorfs::Status s_ = (expr); !s_.ok()) {  \
-      return ::moorfs::Error(std::move(s_));       \
-    }                                              \
+#define TRY_VOID(expr) TRY_VOID_IMPL(MOORFS_CONCAT(status_, __LINE__), expr)
+#define TRY_VOID_IMPL(tmp, expr)                        \
+  do {                                                  \
+    if (::moorfs::Status tmp = (expr); !tmp.ok()) {     \
+      return ::moorfs::Error(std::move(tmp));           \
+    }                                                   \
   } while (0)
 
 // `ASSIGN_OR_RETURN(auto x, F());` in a function that returns Result<T>.

@@ -30,6 +30,7 @@ class Line {
  public:
   Line(Level level, std::string_view component) : level_(level), component_(component) {}
   ~Line() { Write(level_, component_, stream_.str()); }
+  Line(const Line&) = delete;
   template <typename T>
   Line& operator<<(const T& v) {
     stream_ << v;
@@ -42,12 +43,18 @@ class Line {
   std::ostringstream stream_;
 };
 
+// Binds weaker than <<: turns a finished line into nothing.
+struct Swallow {
+  void operator&(const Line&) const {}
+};
+
 }  // namespace moorfs::log
 
-#define MOORFS_LOG(level, component)                       \
-  if (::moorfs::log::GetLevel() > ::moorfs::log::Level::level) { \
-  } else                                                   \
-    ::moorfs::log::Line(::moorfs::log::Level::level, component)
+// An expression, so that it may stand alone behind an `if`.
+#define MOORFS_LOG(level, component)                                                \
+  ::moorfs::log::GetLevel() > ::moorfs::log::Level::level                           \
+      ? (void)0                                                                     \
+      : ::moorfs::log::Swallow() & ::moorfs::log::Line(::moorfs::log::Level::level, component)
 #define LOG_DEBUG(component) MOORFS_LOG(kDebug, component)
 #define LOG_INFO(component) MOORFS_LOG(kInfo, component)
 #define LOG_WARNING(component) MOORFS_LOG(kWarning, component)
