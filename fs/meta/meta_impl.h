@@ -348,7 +348,7 @@ class MetaImpl final : public Meta {
   Status CommitOnce(Txn& txn, const std::vector<NewObject>& objects, const std::vector<FileUpdate>& updates,
                     std::vector<FileUpdateResult>& results, Ino& truncating);
   struct CopyJob;
-  Status CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, bool& unfinished);
+  Status CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t& left, bool& unfinished);
   Status CleanInode(Ino ino, size_t& steps, bool& done);
   Result<uint64_t> FirstDeleteHour(kv::Transaction& kv, Timestamp now);
   // When an object that loses its last reference at `txn.now` may be deleted.

@@ -134,11 +134,12 @@ Result<bool> CopyInline(FileEdit& edit, Ino src, const Attr& src_attr, uint64_t 
 }  // namespace
 
 // One step of the job; `done` is what it copied, 0 at the end of the source.
-Status MetaImpl::CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, bool& unfinished) {
-  done = 0;
+// `left` is what there was to copy.
+Status MetaImpl::CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t& left, bool& unfinished) {
+  done = left = 0;
   ASSIGN_OR_RETURN_STATUS(const Attr src_attr, LoadFile(txn.kv, job.src));
   if (job.src_off >= src_attr.length) return Status::Ok();
-  const uint64_t len = std::min(job.len, src_attr.length - job.src_off);
+  const uint64_t len = left = std::min(job.len, src_attr.length - job.src_off);
   Attr attr = src_attr;
   if (job.dst != job.src) {
     ASSIGN_OR_RETURN_STATUS(attr, LoadFile(txn.kv, job.dst));
@@ -175,12 +176,12 @@ Result<uint64_t> MetaImpl::CopyRange(const OpContext& ctx, Ino src, uint64_t src
   uint64_t copied = 0;
   while (copied < len) {
     const CopyJob job{src, src_off + copied, dst, dst_off + copied, len - copied};
-    uint64_t done = 0;
+    uint64_t done = 0, left = 0;
     // The first step is recorded as the request's result: if the answer gets
     // lost, the repeated request is told of a short copy, and asks for more.
     Outcome outcome;
     const Status status = MutateFile(copied == 0 ? ctx : OpContext{}, dst, &outcome, [&](Txn& txn, bool& unfinished) {
-      RETURN_IF_ERROR(CopyStep(txn, job, done, unfinished));
+      RETURN_IF_ERROR(CopyStep(txn, job, done, left, unfinished));
       outcome.other = done;
       return Status::Ok();
     });
@@ -190,6 +191,8 @@ Result<uint64_t> MetaImpl::CopyRange(const OpContext& ctx, Ino src, uint64_t src
       return Error(status);
     }
     if (done == 0) break;
+    // A copy inside one file may move the file's end, but not the end of what is copied.
+    if (copied == 0) len = left;
     copied += done;
   }
   return copied;
