@@ -29,12 +29,13 @@ Result<std::optional<std::string>> ReadMarker(int root, const std::string& url) 
   const ssize_t got = ::pread(fd.get(), text, sizeof text, 0);
   if (got < 0) return Error(Status::FromErrno("read " + std::string(kMarkerName) + " of " + url));
   const auto json = nlohmann::json::parse(text, text + got, nullptr, false);
-  if (!json.is_object() || json.value("kind", "") != kKind || !json.contains("volume") ||
-      !json["volume"].is_string()) {
+  const auto is = [&](const char* key, auto value) { return json.contains(key) && json[key] == value; };
+  if (!json.is_object() || !is("kind", kKind) || !json.contains("version") ||
+      !json["version"].is_number_unsigned() || !json.contains("volume") || !json["volume"].is_string()) {
     return Error(EINVAL, "read " + std::string(kMarkerName) + " of " + url +
                              ": not a marker of MoorFS; restore the file or choose another directory");
   }
-  if (json.value("version", 0) != 1) {
+  if (!is("version", 1)) {
     return Error(EPROTONOSUPPORT, "read " + std::string(kMarkerName) + " of " + url +
                                       ": written by a newer MoorFS; install that version");
   }
