@@ -210,10 +210,9 @@ def known_tests(tree):
             names.add(name[: -len("/run")])
         if name.endswith(SOURCE):
             # Adjacent literals ("a long " "name") are one name.
-            for args in re.findall(r"(?:TEST_CASE|SCENARIO|SECTION|TEST_CASE_METHOD)\s*\(([^;{]*?)\)\s*\{",
-                                   tree.text(name), re.S):
-                for group in re.findall(r'((?:"(?:[^"\\]|\\.)*"\s*)+)', args):
-                    names.add("".join(re.findall(r'"((?:[^"\\]|\\.)*)"', group)))
+            for group in re.findall(r'(?:TEST_CASE|SCENARIO|SECTION|TEST_CASE_METHOD)\s*\(\s*(?:\w+\s*,\s*)?'
+                                    r'((?:"(?:[^"\\]|\\.)*"\s*)+)', tree.text(name)):
+                names.add("".join(re.findall(r'"((?:[^"\\]|\\.)*)"', group)))
         elif tree.is_script(name) or name.endswith((".py", ".sh")):
             names.update(re.findall(r'"([^"\n$]{4,})"', tree.text(name)))
             names.update(re.findall(r"'([^'\n]{4,})'", tree.text(name)))
