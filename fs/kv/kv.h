@@ -85,6 +85,8 @@ class Transaction {
   // Absent key: nullopt. Errors are the engine's (EIO, ETIMEDOUT).
   virtual Result<std::optional<std::string>> Get(const Key& key) = 0;
   // Same order as `keys`. One trip on engines behind a network.
+  // Any read may see a commit that an earlier read of this attempt did not: a
+  // body that finds nonsense returns an error (never asserts) and is run again.
   virtual Result<std::vector<std::optional<std::string>>> MultiGet(const std::vector<Key>& keys);
   // At most `limit` entries in suffix order. The range read so far (up to the
   // last entry returned, or the whole range when fewer than `limit` came) is
@@ -152,8 +154,10 @@ class KvStore {
   virtual std::string Stats() { return {}; }
 
  protected:
-  // One attempt. kErrnoConflict when validation failed.
-  virtual Status TransactOnce(const Body& body) = 0;
+  // One attempt. kErrnoConflict when validation failed. `attempt` counts from
+  // 0: an engine inside one process may from some attempt on shut others out
+  // while the body runs, so that even a body slower than its rivals gets done.
+  virtual Status TransactOnce(const Body& body, int attempt) = 0;
 };
 
 }  // namespace moorfs::kv
