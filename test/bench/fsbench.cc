@@ -4,15 +4,17 @@
 // stdout. The system calls and nothing else happen between two looks at the
 // clock: paths are made before, threads start at a barrier.
 //
-//   fsbench meta DIR THREADS FILES          mkdir create open stat append rename unlink rmdir
+//   fsbench meta DIR THREADS FILES          mkdir create append open stat rename unlink rmdir
 //   fsbench small-write|small-read DIR THREADS FILES    files of 128 KiB
 //   fsbench seq-write|seq-read FILE MIB     1 MiB calls
 //   fsbench rand-read|rand-write|rand-mixed FILE MIB SECONDS   4 KiB, O_DIRECT
 //   fsbench fill DIR THREADS FILES          empty files in one directory
 //   fsbench list DIR                        reads the directory
 //
-// Reads that shall be cold need a fresh mount; `meta` drops the kernel's
-// dentries itself before stat, so that each stat is a request.
+// Reads that shall be cold need a fresh mount. `meta` itself drops the kernel's
+// pages before open (open, one 4 KiB read, close) and its dentries before stat,
+// so that each read and each stat is a request. Names begin with "new": the
+// empty server knows those as names that must be created first.
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -98,11 +100,11 @@ struct Paths {
 std::vector<Paths> MakePaths(const std::string& root, unsigned threads, unsigned count) {
   std::vector<Paths> all(threads);
   for (unsigned t = 0; t < threads; ++t) {
-    all[t].dir = root + "/t" + std::to_string(t);
+    all[t].dir = root + "/newt" + std::to_string(t);
     for (unsigned i = 0; i < count; ++i) {
-      all[t].dirs.push_back(all[t].dir + "/d" + std::to_string(i));
-      all[t].files.push_back(all[t].dir + "/f" + std::to_string(i));
-      all[t].renamed.push_back(all[t].dir + "/r" + std::to_string(i));
+      all[t].dirs.push_back(all[t].dir + "/newd" + std::to_string(i));
+      all[t].files.push_back(all[t].dir + "/newf" + std::to_string(i));
+      all[t].renamed.push_back(all[t].dir + "/newr" + std::to_string(i));
     }
   }
   return all;
@@ -128,21 +130,23 @@ void Meta(const std::string& root, unsigned threads, unsigned count) {
   };
   phase("mkdir", [](const Paths& p, unsigned i) { Need(mkdir(p.dirs[i].c_str(), 0755) == 0, "mkdir", p.dirs[i]); });
   phase("create", [](const Paths& p, unsigned i) { close(OpenOrDie(p.files[i], O_CREAT | O_WRONLY)); });
+  phase("append", [&page](const Paths& p, unsigned i) {
+    int fd = OpenOrDie(p.files[i], O_WRONLY | O_APPEND);
+    Need(write(fd, page, sizeof page) == static_cast<ssize_t>(sizeof page), "append", p.files[i]);
+    close(fd);
+  });
+  DropCaches("1");
   phase("open", [](const Paths& p, unsigned i) {
     int fd = OpenOrDie(p.files[i], O_RDONLY);
-    char byte[kPage];
-    Need(read(fd, byte, sizeof byte) >= 0, "read", p.files[i]);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);  // no read-ahead: one page is asked for
+    char bytes[kPage];
+    Need(read(fd, bytes, sizeof bytes) == static_cast<ssize_t>(sizeof bytes), "read", p.files[i]);
     close(fd);
   });
   DropCaches("2");
   phase("stat", [](const Paths& p, unsigned i) {
     struct stat st;
     Need(stat(p.files[i].c_str(), &st) == 0, "stat", p.files[i]);
-  });
-  phase("append", [&page](const Paths& p, unsigned i) {
-    int fd = OpenOrDie(p.files[i], O_WRONLY | O_APPEND);
-    Need(write(fd, page, sizeof page) == static_cast<ssize_t>(sizeof page), "append", p.files[i]);
-    close(fd);
   });
   phase("rename", [](const Paths& p, unsigned i) {
     Need(rename(p.files[i].c_str(), p.renamed[i].c_str()) == 0, "rename", p.files[i]);

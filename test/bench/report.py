@@ -9,9 +9,9 @@ import statistics
 ROWS = {
     "mkdir": ("mkdir", "/s", 1.5, None),
     "create": ("create + close", "/s", 1.5, 0.5),
+    "append": ("append 4 KiB", "/s", 4, None),
     "open": ("open + read + close", "/s", None, 0.8),
     "stat": ("stat", "/s", None, 0.5),
-    "append": ("append 4 KiB", "/s", 4, None),
     "rename": ("rename", "/s", 1.5, None),
     "unlink": ("unlink", "/s", 1.5, None),
     "rmdir": ("rmdir", "/s", 1.5, None),

@@ -189,7 +189,12 @@ class Null(Foreground):
         pass
 
     def command(self):
-        return [self.binary, self.mountpoint]
+        return [self.binary, self.mountpoint, "3600"]  # what MoorFS lets the kernel cache with its embedded engine
+
+    def umount(self):
+        self.process.terminate()
+        self.process.wait(30)
+        self.log.close()
 
 
 def find_juicefs(cache):
