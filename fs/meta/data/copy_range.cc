@@ -5,6 +5,9 @@
 // kRecordsPerStep pieces, or before bytes that lie inline in the source: those
 // have no object to share.
 
+#include <map>
+
+#include "common/base/coding.h"
 #include "fs/format/slice_view.h"
 #include "fs/meta/data/file_edit.h"
 #include "fs/meta/meta_impl.h"
@@ -110,6 +113,26 @@ Result<uint64_t> LaySegment(FileEdit& edit, const Segment& segment, uint64_t at)
   return done;
 }
 
+// Objects that a power cut may still take: the copy's chunks are noted with them.
+Status NoteUndurable(kv::Transaction& txn, Ino ino, uint64_t at, const std::vector<ViewExtent>& pieces) {
+  std::map<ObjectId, std::string> added;
+  for (const ViewExtent& piece : pieces) {
+    std::string place;
+    PutLe64(&place, ino);
+    PutLe32(&place, static_cast<uint32_t>((at + piece.pos) / kChunkBytes));
+    added[piece.object] = std::move(place);  // one step writes into one chunk
+  }
+  std::vector<kv::Key> notes;
+  for (const auto& [object, place] : added) notes.push_back(keys::Undurable(object));
+  ASSIGN_OR_RETURN_STATUS(const auto values, txn.MultiGet(notes));
+  size_t i = 0;
+  for (const auto& [object, place] : added) {
+    if (values[i] && values[i]->find(place) == std::string::npos) txn.Put(notes[i], *values[i] + place);
+    ++i;
+  }
+  return Status::Ok();
+}
+
 // Both files tiny: copies the bytes themselves. False when that isn't so.
 Result<bool> CopyInline(FileEdit& edit, Ino src, const Attr& src_attr, uint64_t from_off, uint64_t to_off,
                         uint64_t len) {
@@ -159,6 +182,7 @@ Status MetaImpl::CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t
       return Status(EOPNOTSUPP, "copying from inode " + std::to_string(job.src) + ": its bytes lie inline");
     }
     ASSIGN_OR_RETURN_STATUS(done, LaySegment(edit, segment, job.dst_off));
+    RETURN_IF_ERROR(NoteUndurable(txn.kv, job.dst, job.dst_off, segment.pieces));
   }
   attr.length = std::max(attr.length, job.dst_off + done);
   edit.FinishChange();

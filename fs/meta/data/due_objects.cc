@@ -108,6 +108,8 @@ Result<std::vector<ObjectId>> MetaImpl::DueObjects(Timestamp now, size_t limit) 
     if (floor != from) txn.kv.Put(keys::Allocator(kFloorName), EncodeLe64(floor));
     return Status::Ok();
   }));
+  // What let the objects go must not be undone by a power cut once they are deleted.
+  if (!due.empty()) TRY_VOID(kv_.Sync());
   std::lock_guard lock(due_mutex_);
   if (due_entries_.size() > kMaxListed) due_entries_.clear();
   due_entries_.merge(entries);

@@ -4,7 +4,8 @@
 // sequence numbers of those they replace, and so stay below anything that was
 // written while the compactor read and stored. Data that was cut or punched in
 // the meantime has either taken a record away (then the count differs) or lies
-// as a hole above.
+// as a hole above. The new objects must be durable before the call: what they
+// replace may have been, and is let go by it.
 
 #include "fs/meta/data/file_edit.h"
 #include "fs/meta/meta_impl.h"

@@ -127,6 +127,19 @@ TEST_CASE("a copy shares objects, and the last of the sharers lets them go") {
   REQUIRE(CountFamily(*volume.kv, 'Z') == 1);
 }
 
+TEST_CASE("an object that a power cut took is taken out of its copies as well") {
+  Volume volume;
+  const Ino a = volume.NewFile("a"), b = volume.NewFile("b");
+  const ObjectId object = Write(volume, a, 0, 1000);
+  Must(volume.meta->CopyRange({}, a, 0, b, kChunkBytes - 500, 1000));
+  REQUIRE(Must(volume.meta->UndurableObjects()) == std::vector<ObjectId>{object});
+  RequireOk(volume.meta->DropLostObjects({object}));
+  for (const auto& [ino, chunk] : {std::pair{a, 0u}, {b, 0u}, {b, 1u}}) {
+    REQUIRE(Must(volume.meta->LoadSlices(ino, chunk)).empty());
+  }
+  RequireExactCounts(*volume.kv);
+}
+
 TEST_CASE("a copy of tiny files copies their bytes, of others stops before inline ones") {
   Volume volume;
   const Ino a = volume.NewFile("a"), b = volume.NewFile("b");
