@@ -9,7 +9,7 @@
 # Environment: BUILD (directory with test/experiments/exactly_once).
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
-EXACTLY_ONCE=${EXACTLY_ONCE:-${BUILD:-$here/../../build}/test/experiments/exactly_once}
+EXACTLY_ONCE=${EXACTLY_ONCE:-${BUILD:-$here/../../build/release}/test/experiments/exactly_once}
 trials=${1:-1000}
 work=$(mktemp -d "${TMPDIR:-/tmp}/moorfs-once.XXXXXX")
 pids=()

@@ -111,7 +111,7 @@ int main(int argc, char** argv) {
     fprintf(stderr, "fs_model: needs root: it acts as several users\n");
     return 2;
   }
-  printf("fs_model: seed %llu, %llu operations, %u thread(s), %s against %s\n",
+  printf("  seed %llu, %llu operations, %u thread(s), %s against %s\n",
          static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(options.ops), options.threads,
          options.tested.c_str(), options.reference.c_str());
   fflush(stdout);
@@ -142,7 +142,7 @@ int main(int argc, char** argv) {
     good += model->successes();
   }
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  printf("fs_model: ok, %llu operations in %.1f s, %llu calls succeeded, %llu files and %llu MiB compared\n",
+  printf("  %llu operations in %.1f s, %llu calls succeeded, %llu files and %llu MiB compared\n",
          static_cast<unsigned long long>(options.ops), seconds, static_cast<unsigned long long>(good),
          static_cast<unsigned long long>(files), static_cast<unsigned long long>(bytes >> 20));
   return 0;

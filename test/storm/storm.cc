@@ -120,7 +120,7 @@ int Verify(const Options& options) {
   uint64_t promises = 0;
   auto broken = VerifyLedger(options.ledger, options.ledger_bytes, options.root, &promises);
   for (const std::string& line : broken) printf("storm: BROKEN PROMISE %s\n", line.c_str());
-  printf("storm: %llu promises of fsync checked, %zu files broken\n", static_cast<unsigned long long>(promises),
+  printf("  %llu promises of fsync checked, %zu files broken\n", static_cast<unsigned long long>(promises),
          broken.size());
   return broken.empty() && promises ? 0 : 1;
 }
@@ -156,17 +156,17 @@ int Run(const Options& options) {
   std::string call = report.longest_call();
   for (auto& worker : workers) worker->Verify();
 
-  printf("storm: %llu calls in %.0f s (", static_cast<unsigned long long>(report.calls()), options.seconds);
+  printf("  %llu calls in %.0f s (", static_cast<unsigned long long>(report.calls()), options.seconds);
   for (size_t i = 0; i < workers.size(); ++i) {
     printf("%s%s %llu", i ? ", " : "", workers[i]->name().c_str(), static_cast<unsigned long long>(steps[i].load()));
     if (!steps[i]) report.Error(workers[i]->name(), "made no step");
   }
-  printf(")\nstorm: %llu bad days, answer after at most %.0f ms (mean %.0f ms); longest call %.0f ms (%s)\n",
+  printf(")\n  %llu bad days, answer after at most %.0f ms (mean %.0f ms); longest call %.0f ms (%s)\n",
          static_cast<unsigned long long>(days.count), days.worst_answer * 1e3,
          days.count ? days.sum * 1e3 / static_cast<double>(days.count) : 0.0, longest * 1e3, call.c_str());
-  printf("storm: %llu errors seen by applications\n", static_cast<unsigned long long>(report.errors()));
+  printf("  %llu errors seen by applications\n", static_cast<unsigned long long>(report.errors()));
   for (const auto& [what, count] : report.ErrorCounts()) {
-    printf("  %6llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
+    printf("    %6llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
   }
   bool good = !report.errors() && !days.command_failed;
   if (!options.bad_day.empty() && !days.count) {
