@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What `moorfs mount` tells the client, through the keeper, as JSON.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "common/base/status.h"
+
+namespace moorfs::admin {
+
+struct ClientConfig {
+  std::string meta_url;
+  std::string uuid;  // of the volume that was mounted: a client serves no other
+  bool read_only = false;
+  bool noatime = false;
+  std::string subdir;
+  std::string cache_dir;
+  uint64_t cache_bytes = 0;
+  uint64_t block_cache_bytes = 0;
+  uint64_t memory_bytes = 0;
+  std::string log_level;
+  std::string host;
+  // Added by the keeper.
+  std::string mountpoint;
+  uint64_t restarts = 0;
+};
+
+std::string EncodeClientConfig(const ClientConfig& config);
+Result<ClientConfig> DecodeClientConfig(std::string_view json);
+
+}  // namespace moorfs::admin

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "fs/admin/output.h"
+
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "common/base/units.h"
+
+namespace moorfs::admin {
+namespace {
+
+// Plain progress lines of one kind come no faster than this.
+constexpr int64_t kPlainIntervalNs = 2'000'000'000;
+
+// "storing 12.0 MiB" and "storing 8.0 MiB" are of one kind.
+std::string_view KindOf(std::string_view text) { return text.substr(0, text.find_first_of("0123456789")); }
+
+}  // namespace
+
+Output::Output() : terminal_(isatty(STDERR_FILENO) == 1) {}
+
+Output::~Output() { EndProgress(); }
+
+void Output::EndProgress() {
+  if (in_progress_) std::fputc('\n', stderr);
+  in_progress_ = false;
+}
+
+void Output::Line(std::string_view text) {
+  EndProgress();
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fputc('\n', stdout);
+  std::fflush(stdout);
+}
+
+void Output::Progress(std::string_view text) {
+  if (text == last_progress_) return;
+  if (terminal_) {
+    std::fprintf(stderr, "\r\033[K%.*s", static_cast<int>(text.size()), text.data());
+    std::fflush(stderr);
+    in_progress_ = true;
+  } else {
+    const int64_t now = MonotonicNs();
+    if (KindOf(text) == KindOf(last_progress_) && now - last_progress_ns_ < kPlainIntervalNs) return;
+    last_progress_ns_ = now;
+    std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+  }
+  last_progress_ = text;
+}
+
+void Output::Note(std::string_view text) {
+  EndProgress();
+  std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+}
+
+void Output::Error(std::string_view command, const Status& status) {
+  EndProgress();
+  std::fprintf(stderr, "moorfs %.*s: %s\n", static_cast<int>(command.size()), command.data(),
+               Printable(status.message()).c_str());
+}
+
+std::string RedactUrl(std::string_view url) {
+  const size_t scheme = url.find("://");
+  if (scheme == std::string_view::npos) return std::string(url);
+  const size_t begin = scheme + 3;
+  const size_t end = url.find_first_of("/?#", begin);
+  const std::string_view authority = url.substr(begin, end == std::string_view::npos ? end : end - begin);
+  const size_t at = authority.rfind('@');
+  const size_t colon = authority.find(':');
+  if (at == std::string_view::npos || colon == std::string_view::npos || colon > at) return std::string(url);
+  std::string out(url.substr(0, begin + colon));
+  out += ":***";
+  out += url.substr(begin + at);
+  return out;
+}
+
+std::string Printable(std::string_view text) {
+  std::string out;
+  for (char c : text) {
+    const auto u = static_cast<unsigned char>(c);
+    if (u < 0x20 || u == 0x7f) {
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", u);
+      out += escaped;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+}  // namespace moorfs::admin
