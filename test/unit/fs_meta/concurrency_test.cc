@@ -122,6 +122,7 @@ TEST_CASE("threads in shared directories leave exact counts") {
   }));
   CHECK((trash_days == 0) == (trashed == 0));
   CHECK(Ok(v.meta->GetStatFs()).used_inodes == inodes.size() + trashed);
+  CheckClean(*v.kv);
   // And what another client would sum up is the same.
   v.meta = Ok(Meta::Open(*v.kv, {}));
   CHECK(Ok(v.meta->GetStatFs()).used_inodes == inodes.size() + trashed);

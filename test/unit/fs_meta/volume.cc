@@ -5,6 +5,7 @@
 #include "test/unit/fs_meta/volume.h"
 
 #include "fs/kv/mem/mem_store.h"
+#include "fs/meta/check/fsck.h"
 #include "fs/meta/meta_impl.h"
 
 namespace moorfs::meta::testing {
@@ -48,6 +49,14 @@ std::unique_ptr<Meta> Volume::OpenAnother() {
   Ok(out->StartSession({}, false));
   if (shape == Shape::kColliding) static_cast<MetaImpl&>(*out).set_name_hash_mask_for_test(1);
   return out;
+}
+
+void CheckClean(kv::KvStore& kv) {
+  const auto report = Ok(Fsck(kv, {}));
+  std::string all;
+  for (const Finding& finding : report.findings) all += finding.text + "\n";
+  INFO(all);
+  CHECK(report.clean());
 }
 
 std::set<std::string> Volume::Names(Ino dir) {

@@ -51,6 +51,8 @@ int Err(const Result<T>& result) {
 }
 inline int Err(const Status& status) { return status.err(); }
 
+void CheckClean(kv::KvStore& kv);
+
 struct Volume {
   explicit Volume(Shape shape = Shape::kEmbedded, uint32_t trash_days = 0);
   // Another client of the same volume; on a shared one with a session of its own.
@@ -60,6 +62,8 @@ struct Volume {
   Ino File(Ino parent, const std::string& name) { return Ok(meta->MakeNode(root, parent, name, 0100644, 0)).ino; }
   Ino Dir(Ino parent, const std::string& name) { return Ok(meta->MakeDir(root, parent, name, 0755)).ino; }
   std::set<std::string> Names(Ino dir);
+  // Nothing contradicts anything, in the eyes of fsck.
+  void CheckClean() { testing::CheckClean(*mem); }
   // Every key of the store, to see that something did or did not change.
   std::vector<std::pair<std::string, std::string>> Dump();
 
