@@ -349,6 +349,13 @@ class MetaImpl final : public Meta {
                     std::vector<FileUpdateResult>& results, Ino& truncating);
   struct CopyJob;
   Status CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t& left, bool& unfinished);
+  struct Replacement;
+  Result<bool> ExamineChunk(Txn& txn, Replacement& r, std::optional<Attr>& attr);
+  static std::vector<NewObject> UnusedObjects(const Replacement& r);
+  Status ReplaceAtOnce(Replacement& r);
+  Status PlaceSome(Replacement& r);
+  Status RemoveReplaced(const Replacement& r, size_t begin, size_t end);
+  Status ReplaceInSteps(Replacement& r);
   Status CleanInode(Ino ino, size_t& steps, bool& done);
   Result<uint64_t> FirstDeleteHour(kv::Transaction& kv, Timestamp now);
   // When an object that loses its last reference at `txn.now` may be deleted.

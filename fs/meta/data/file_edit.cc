@@ -48,8 +48,7 @@ Status RefChanges::Settle(kv::Transaction& txn, Timestamp delete_at) const {
 void RefChanges::AddNewObjects(kv::Transaction& txn, const std::vector<NewObject>& objects,
                                Timestamp delete_at) const {
   for (const NewObject& object : objects) {
-    const auto change = changes_.find(object.id);
-    if (change != changes_.end() && change->second > 0) {
+    if (Adds(object.id)) {
       txn.Put(keys::ObjectBytes(object.id), EncodeLe32(object.raw_bytes));
     } else {
       txn.Put(keys::ObjectDelete(delete_at, object.id), {});

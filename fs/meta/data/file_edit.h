@@ -42,6 +42,11 @@ class RefChanges {
   // fall below zero is drift: the object is then never deleted here (fsck
   // corrects the count), because deleting too much cannot be undone.
   Status Settle(kv::Transaction& txn, Timestamp delete_at) const;
+  // More records come to the object than go.
+  bool Adds(const ObjectId& object) const {
+    const auto found = changes_.find(object);
+    return found != changes_.end() && found->second > 0;
+  }
   size_t object_count() const { return changes_.size(); }
 
  private:

@@ -4,6 +4,7 @@
 // when nothing can want them any more.
 
 #include "fs/format/records.h"
+#include "fs/format/slice_view.h"
 #include "volume.h"
 
 namespace moorfs::meta::testing {
@@ -216,6 +217,72 @@ TEST_CASE("compaction yields to what happened while it worked") {
     return;
   }
   RequireExactCounts(*volume.kv);
+}
+
+// Bytes of a compacted object: those of what it replaced.
+struct Compacted {
+  ObjectId id;
+  std::vector<ViewExtent> view;
+  std::vector<SliceRecord> with;
+  uint8_t Byte(const ObjectId& object, uint64_t offset) const {
+    if (object != id) return ContentByte(object, offset);
+    for (size_t i = 0; i < view.size(); ++i) {
+      if (offset < view[i].len) return ContentByte(view[i].object, view[i].offset + offset);
+      offset -= view[i].len;
+    }
+    return 0;
+  }
+};
+Compacted Compact(std::vector<Slice> slices, const ObjectId& id) {
+  Compacted out{id, ResolveSlices(std::move(slices)), {}};
+  std::erase_if(out.view, [](const ViewExtent& e) { return e.object.is_hole(); });
+  uint32_t end = 0;
+  for (const ViewExtent& e : out.view) {
+    if (out.with.empty() || out.with.back().pos + out.with.back().len != e.pos) out.with.push_back({e.pos, 0, id, end});
+    out.with.back().len += e.len;
+    end += e.len;
+  }
+  return out;
+}
+
+TEST_CASE("a chunk of very many records is replaced in steps, reading the same after each") {
+  const uint32_t stride = GENERATE(4096, 8192);  // in few pieces, in very many
+  bool completed = false;
+  for (size_t transactions = 4; !completed; ++transactions) {
+    REQUIRE(transactions < 60);
+    Volume volume;
+    const Ino ino = volume.NewFile("f");
+    for (uint32_t object = 0; object < 6; ++object) {
+      FileUpdate update;
+      update.ino = ino;
+      for (uint32_t i = 0; i < 900; ++i) {
+        update.pieces.push_back({0, {(i * 7 + object * 131) % 6000 * stride, 4096, {5, object + 1}, i * 4096}});
+      }
+      update.grow_to = kChunkBytes;
+      Must(volume.meta->Commit({{{5, object + 1}, 900 * 4096}}, {update}));
+    }
+    Must(volume.meta->Zero({}, ino, 100 * stride, 50, false));
+    const auto slices = Must(volume.meta->LoadSlices(ino, 0));
+    const Compacted compacted = Compact(slices, {6, 1});
+    Reader before(*volume.meta, ino);
+    {
+      DyingStore dying(*volume.kv, transactions);
+      auto meta = Must(Meta::Open(dying, {}));
+      const Status status = meta->ReplaceSlices(ino, 0, slices.back().seq, slices.size(), {{{6, 1}, 1}}, compacted.with);
+      completed = status.ok();
+      if (!completed) REQUIRE(status.err() == EIO);
+    }
+    RequireExactCounts(*volume.kv);
+    volume.Reopen(*volume.kv);
+    Reader after(*volume.meta, ino, [&](const ObjectId& o, uint64_t at) { return compacted.Byte(o, at); });
+    for (uint64_t p = 0; p < kChunkBytes; p += 1009 * 7) {
+      if (before.At(p) != after.At(p)) FAIL("byte " << p << " changed after " << transactions << " transactions");
+    }
+    for (const uint64_t edge : after.edges()) {
+      if (edge % 37 == 0 && before.At(edge) != after.At(edge)) FAIL("byte " << edge << " changed");
+    }
+    if (completed) REQUIRE(Must(volume.meta->LoadSlices(ino, 0)).size() == compacted.with.size());
+  }
 }
 
 TEST_CASE("one commit takes thousands of pieces of many files") {

@@ -7,27 +7,6 @@
 namespace moorfs::meta::testing {
 namespace {
 
-// Another engine that dies after a number of transactions.
-class DyingStore : public kv::KvStore {
- public:
-  DyingStore(kv::KvStore& inner, size_t transactions) : inner_(inner), left_(transactions) {}
-  Status Sync() override { return inner_.Sync(); }
-  Result<std::unique_ptr<kv::Snapshot>> NewSnapshot() override { return inner_.NewSnapshot(); }
-  bool exclusive() const override { return inner_.exclusive(); }
-  std::string_view engine() const override { return inner_.engine(); }
-
- protected:
-  Status TransactOnce(const Body& body, int) override {
-    if (left_ == 0) return Status(EIO, "the engine died");
-    --left_;
-    return inner_.Transact(body);
-  }
-
- private:
-  kv::KvStore& inner_;
-  size_t left_;
-};
-
 constexpr uint32_t kPieces = 700;
 
 // Pieces of 100 bytes, 200 apart, kPieces in each of three chunks: a removal

@@ -59,6 +59,27 @@ struct Volume {
   uint64_t next_object = 1;
 };
 
+// An engine that dies after a number of transactions.
+class DyingStore : public kv::KvStore {
+ public:
+  DyingStore(kv::KvStore& inner, size_t transactions) : inner_(inner), left_(transactions) {}
+  Status Sync() override { return inner_.Sync(); }
+  Result<std::unique_ptr<kv::Snapshot>> NewSnapshot() override { return inner_.NewSnapshot(); }
+  bool exclusive() const override { return inner_.exclusive(); }
+  std::string_view engine() const override { return inner_.engine(); }
+
+ protected:
+  Status TransactOnce(const Body& body, int) override {
+    if (left_ == 0) return Status(EIO, "the engine died");
+    --left_;
+    return inner_.Transact(body);
+  }
+
+ private:
+  kv::KvStore& inner_;
+  size_t left_;
+};
+
 // One update with one piece of a new object of exactly that size.
 inline ObjectId Write(Volume& volume, Ino ino, uint64_t offset, uint32_t len) {
   const ObjectId id{77, volume.next_object++};
