@@ -22,7 +22,10 @@ class NoLock final : public leveldb::FileLock {};
 // the file stays with the Env until it is durable.
 class LogHandle final : public leveldb::WritableFile {
  public:
-  LogHandle(DurableEnv* env, std::shared_ptr<DurableEnv::Log> log) : env_(env), log_(std::move(log)) {}
+  // A log that holds something is the only one left, and was allowed its
+  // first byte when the ones before it were durable.
+  LogHandle(DurableEnv* env, std::shared_ptr<DurableEnv::Log> log)
+      : env_(env), log_(std::move(log)), older_durable_(log_->flushed > 0), appended_(log_->flushed) {}
   ~LogHandle() override { log_->closed = true; }
 
   leveldb::Status Append(const leveldb::Slice& data) override {
@@ -57,8 +60,8 @@ class LogHandle final : public leveldb::WritableFile {
  private:
   DurableEnv* const env_;
   const std::shared_ptr<DurableEnv::Log> log_;
-  bool older_durable_ = false;
-  uint64_t appended_ = 0;
+  bool older_durable_;
+  uint64_t appended_;
   leveldb::Status failure_;
 };
 
@@ -83,24 +86,36 @@ class OrderedFile final : public leveldb::WritableFile {
 leveldb::Status DurableEnv::NewWritableFile(const std::string& name, leveldb::WritableFile** file) {
   *file = nullptr;
   std::unique_ptr<EnvFile> made;
-  leveldb::Status status = base_->NewFile(name, &made);
+  leveldb::Status status = base_->NewFile(name, FileEnv::Start::kEmpty, &made);
   if (!status.ok()) return status;
-  ++dir_changes_;
-  if (IsLog(name)) {
-    auto log = std::make_shared<Log>();
-    log->name = name;
-    log->file = std::move(made);
-    {
-      std::lock_guard lock(logs_mutex_);
-      logs_.push_back(log);
-    }
-    *file = new LogHandle(this, std::move(log));
-  } else if (name.find("/MANIFEST-") != std::string::npos) {
-    *file = new OrderedFile(this, std::move(made));
-  } else {
-    *file = made.release();
-  }
+  // Of a temporary file only its new name after the rename matters.
+  if (!name.ends_with(".dbtmp")) ++dir_changes_;
+  *file = Wrap(name, std::move(made), 0);
   return {};
+}
+
+leveldb::Status DurableEnv::NewAppendableFile(const std::string& name, leveldb::WritableFile** file) {
+  *file = nullptr;
+  uint64_t size = 0;
+  leveldb::Status status = base_->GetFileSize(name, &size);
+  std::unique_ptr<EnvFile> made;
+  if (status.ok()) status = base_->NewFile(name, FileEnv::Start::kAtEnd, &made);
+  if (status.ok()) *file = Wrap(name, std::move(made), size);
+  return status;
+}
+
+leveldb::WritableFile* DurableEnv::Wrap(const std::string& name, std::unique_ptr<EnvFile> file, uint64_t size) {
+  if (name.find("/MANIFEST-") != std::string::npos) return new OrderedFile(this, std::move(file));
+  if (!IsLog(name)) return file.release();
+  auto log = std::make_shared<Log>();
+  log->name = name;
+  log->file = std::move(file);
+  log->flushed = size;
+  {
+    std::lock_guard lock(logs_mutex_);
+    logs_.push_back(log);
+  }
+  return new LogHandle(this, std::move(log));
 }
 
 leveldb::Status DurableEnv::RenameFile(const std::string& from, const std::string& to) {
@@ -192,7 +207,7 @@ std::vector<std::shared_ptr<DurableEnv::Log>> DurableEnv::Logs() {
 // A marker that cannot be written only makes the next open less wary.
 void DurableEnv::WriteMarker(Log* log) {
   leveldb::Status status;
-  if (!log->marker) status = base_->NewFile(MarkerNameOf(log->name), &log->marker);
+  if (!log->marker) status = base_->NewFile(MarkerNameOf(log->name), FileEnv::Start::kEmpty, &log->marker);
   if (status.ok()) status = log->marker->Append(EncodeMarker(log->persisted));
   if (status.ok()) status = log->marker->Flush();
   if (!status.ok()) {

@@ -39,6 +39,7 @@ class DurableEnv final : public leveldb::EnvWrapper {
   leveldb::Status SyncLogs();
 
   leveldb::Status NewWritableFile(const std::string& name, leveldb::WritableFile** file) override;
+  leveldb::Status NewAppendableFile(const std::string& name, leveldb::WritableFile** file) override;
   leveldb::Status RenameFile(const std::string& from, const std::string& to) override;
   leveldb::Status RemoveFile(const std::string& name) override;
   // The store holds the lock itself, before and after LevelDB does.
@@ -59,6 +60,7 @@ class DurableEnv final : public leveldb::EnvWrapper {
     std::atomic<bool> closed{false};
   };
 
+  leveldb::WritableFile* Wrap(const std::string& name, std::unique_ptr<EnvFile> file, uint64_t size);
   leveldb::Status PersistDir();
   leveldb::Status PersistLog(const std::shared_ptr<Log>& log);
   // All logs but `newest`, and the directory.
@@ -72,7 +74,8 @@ class DurableEnv final : public leveldb::EnvWrapper {
   std::vector<std::shared_ptr<Log>> logs_;
   std::mutex persist_mutex_;
   std::mutex dir_mutex_;
-  std::atomic<uint64_t> dir_changes_{0};
+  // Not equal: what an earlier process left may not be durable either.
+  std::atomic<uint64_t> dir_changes_{1};
   std::atomic<uint64_t> dir_persisted_{0};
 };
 

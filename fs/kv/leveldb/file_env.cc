@@ -34,7 +34,8 @@ leveldb::Status PosixError(const std::string& name, int err) {
 
 class PosixFile final : public EnvFile {
  public:
-  PosixFile(std::string name, UniqueFd fd, bool is_log) : name_(std::move(name)), fd_(std::move(fd)), is_log_(is_log) {
+  PosixFile(std::string name, UniqueFd fd, uint64_t size, bool is_log)
+      : name_(std::move(name)), fd_(std::move(fd)), is_log_(is_log), written_(size), handed_over_(size) {
     buffer_.reserve(kBufferBytes);
   }
   ~PosixFile() override {
@@ -99,8 +100,8 @@ class PosixFile final : public EnvFile {
   UniqueFd fd_;
   const bool is_log_;
   std::string buffer_;
-  uint64_t written_ = 0;
-  uint64_t handed_over_ = 0;
+  uint64_t written_;
+  uint64_t handed_over_;
 };
 
 class PreadFile final : public leveldb::RandomAccessFile {
@@ -185,10 +186,12 @@ void FileEnv::RunWork() {
   }
 }
 
-leveldb::Status FileEnv::NewFile(const std::string& name, std::unique_ptr<EnvFile>* file) {
-  UniqueFd fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!fd) return PosixError(name, errno);
-  *file = std::make_unique<PosixFile>(name, std::move(fd), name.ends_with(".log"));
+leveldb::Status FileEnv::NewFile(const std::string& name, Start start, std::unique_ptr<EnvFile>* file) {
+  const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (start == Start::kEmpty ? O_TRUNC : O_APPEND);
+  UniqueFd fd(::open(name.c_str(), flags, 0600));
+  struct stat st;
+  if (!fd || ::fstat(fd.get(), &st) != 0) return PosixError(name, errno);
+  *file = std::make_unique<PosixFile>(name, std::move(fd), static_cast<uint64_t>(st.st_size), name.ends_with(".log"));
   return {};
 }
 
@@ -216,13 +219,16 @@ leveldb::Status FileEnv::NewRandomAccessFile(const std::string& name, leveldb::R
 
 leveldb::Status FileEnv::NewWritableFile(const std::string& name, leveldb::WritableFile** file) {
   std::unique_ptr<EnvFile> made;
-  leveldb::Status status = NewFile(name, &made);
+  leveldb::Status status = NewFile(name, Start::kEmpty, &made);
   *file = made.release();
   return status;
 }
 
-leveldb::Status FileEnv::NewAppendableFile(const std::string& name, leveldb::WritableFile**) {
-  return leveldb::Status::NotSupported(name, "files are written once, front to back");
+leveldb::Status FileEnv::NewAppendableFile(const std::string& name, leveldb::WritableFile** file) {
+  std::unique_ptr<EnvFile> made;
+  leveldb::Status status = NewFile(name, Start::kAtEnd, &made);
+  *file = made.release();
+  return status;
 }
 
 leveldb::Status FileEnv::LockFile(const std::string& name, leveldb::FileLock** lock) {

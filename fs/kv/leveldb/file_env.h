@@ -36,8 +36,9 @@ class FileEnv : public leveldb::EnvWrapper {
   FileEnv();
   ~FileEnv() override;
 
-  // Creates or truncates.
-  virtual leveldb::Status NewFile(const std::string& name, std::unique_ptr<EnvFile>* file);
+  // How an existing file is taken.
+  enum class Start { kEmpty, kAtEnd };
+  virtual leveldb::Status NewFile(const std::string& name, Start start, std::unique_ptr<EnvFile>* file);
   virtual leveldb::Status SyncDir(const std::string& dir);
   // Cuts the file to `size` and makes that durable.
   virtual leveldb::Status Truncate(const std::string& name, uint64_t size);

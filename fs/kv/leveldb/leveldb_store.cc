@@ -157,7 +157,9 @@ class LevelDbStoreImpl final : public OptimisticStore {
   Status ToStatus(const leveldb::Status& status, const char* doing) const;
 
   Status LockDir();
-  Status OpenDb();
+  // `keep_log`: go on with the newest log as it is instead of turning it into
+  // a table, which spares the open after a crash every wait for the disk.
+  Status OpenDb(bool keep_log);
   void MarkBroken(const Status& cause);
   // Null db_ or a failure that LevelDB would repeat for ever.
   Status Broken();
@@ -198,7 +200,8 @@ class LevelDbStoreImpl final : public OptimisticStore {
   uint64_t flushes_finished_ = 0;
   bool flushing_ = false;
   Status last_flush_;
-  std::atomic<uint64_t> synced_sequence_{0};
+  // Not a sequence at first: commits of an earlier process wait for a sync too.
+  std::atomic<uint64_t> synced_sequence_{~uint64_t{0}};
 };
 
 Status LevelDbStoreImpl::Open() {
@@ -208,7 +211,7 @@ Status LevelDbStoreImpl::Open() {
   }
   if (content == DirContent::kMissing) RETURN_IF_ERROR(CreateDirs(base_, dir_));
   RETURN_IF_ERROR(LockDir());
-  return OpenDb();
+  return OpenDb(true);
 }
 
 Status LevelDbStoreImpl::LockDir() {
@@ -221,7 +224,7 @@ Status LevelDbStoreImpl::LockDir() {
                            "; an embedded volume has one user at a time: unmount it there or stop that process");
 }
 
-Status LevelDbStoreImpl::OpenDb() {
+Status LevelDbStoreImpl::OpenDb(bool keep_log) {
   // Again, now that nobody else can change it.
   ASSIGN_OR_RETURN_STATUS(const DirContent content, LookAtDir(base_, dir_));
   if (content == DirContent::kStore) RETURN_IF_ERROR(CheckLogs(base_, dir_));
@@ -229,6 +232,7 @@ Status LevelDbStoreImpl::OpenDb() {
   leveldb::Options options;
   options.create_if_missing = options_.create_if_missing;
   options.paranoid_checks = true;
+  options.reuse_logs = keep_log;
   options.env = env_.get();
   options.info_log = &logger_;
   options.write_buffer_size = leveldb_options_.write_buffer_bytes;
@@ -353,7 +357,9 @@ Status LevelDbStoreImpl::Reopen() {
     }
   }
   db_.reset();
-  Status status = OpenDb();
+  // The log's pages may be marked clean by a failed sync and yet not be on
+  // disk, so nothing of it is kept.
+  Status status = OpenDb(false);
   if (status.ok()) {
     std::lock_guard lock(broken_mutex_);
     broken_ = {};

@@ -214,6 +214,7 @@ Result<std::string> ReadWhole(FileEnv* env, const std::string& name) {
   return bytes;
 }
 
+// A torn last record is cut off: more will be appended behind it.
 Result<ManifestFacts> ReadManifest(FileEnv* env, const std::string& dir) {
   ASSIGN_OR_RETURN(std::string current, ReadWhole(env, dir + "/CURRENT"));
   if (!current.starts_with("MANIFEST-") || current.back() != '\n') {
@@ -232,6 +233,10 @@ Result<ManifestFacts> ReadManifest(FileEnv* env, const std::string& dir) {
   if (!readable) return Error(Damaged(name, "it holds a record of an unknown kind"));
   if (!end.problem.empty() && end.problem != "torn record" && end.problem != "torn record header") {
     return Error(Damaged(name, end.problem + " at byte " + std::to_string(end.stopped_at)));
+  }
+  if (!end.problem.empty()) {
+    const leveldb::Status status = env->Truncate(name, end.records);
+    if (!status.ok()) return Error(ErrnoOf(status), "cut the torn end of " + name + ": " + status.ToString());
   }
   if (facts.comparator != kComparator) {
     return Error(ENOTEMPTY, "open " + dir + ": it holds a LevelDB of something else (comparator '" + facts.comparator +
@@ -405,7 +410,9 @@ Status CheckLogs(FileEnv* env, const std::string& dir) {
   if (facts.log_number != 0 && newest > facts.log_number && (first == logs.end() || first->second.name.empty())) {
     return Damaged(dir, "log number " + std::to_string(facts.log_number) + " is missing and newer ones exist");
   }
-  uint64_t expected_sequence = 0;
+  // The first change of a store has sequence 1; log number 0 means that no log
+  // was ever dropped.
+  uint64_t expected_sequence = facts.log_number == 0 ? 1 : 0;
   for (const auto& [number, log] : logs) {
     const std::string name = log.name.empty() ? dir + " (log " + std::to_string(number) + ", missing)" : log.name;
     RETURN_IF_ERROR(CheckLog(log, name, number >= newest, expected_sequence));

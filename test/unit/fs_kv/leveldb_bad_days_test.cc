@@ -150,9 +150,9 @@ class FailingSyncEnv final : public FileEnv {
  public:
   std::atomic<bool> failing{false};
 
-  leveldb::Status NewFile(const std::string& name, std::unique_ptr<EnvFile>* file) override {
+  leveldb::Status NewFile(const std::string& name, Start start, std::unique_ptr<EnvFile>* file) override {
     std::unique_ptr<EnvFile> real;
-    leveldb::Status status = FileEnv::NewFile(name, &real);
+    leveldb::Status status = FileEnv::NewFile(name, start, &real);
     if (status.ok()) *file = std::make_unique<File>(this, std::move(real));
     return status;
   }

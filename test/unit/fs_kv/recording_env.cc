@@ -95,16 +95,20 @@ Image RecordingEnv::Cut(std::minstd_rand* random) {
   return image;
 }
 
-leveldb::Status RecordingEnv::NewFile(const std::string& name, std::unique_ptr<EnvFile>* file) {
+leveldb::Status RecordingEnv::NewFile(const std::string& name, Start start, std::unique_ptr<EnvFile>* file) {
   std::unique_ptr<EnvFile> real;
-  leveldb::Status status = FileEnv::NewFile(name, &real);
+  leveldb::Status status = FileEnv::NewFile(name, start, &real);
   if (!status.ok()) return status;
-  auto inode = std::make_shared<Inode>();
-  if (IsLog(name)) {
+  InodePtr inode;
+  {
     std::lock_guard lock(mutex_);
-    newest_log_ = name;
+    if (IsLog(name)) newest_log_ = name;
+    if (start == Start::kAtEnd && visible_.count(BaseName(name)) > 0) inode = visible_.at(BaseName(name));
   }
-  Record({BaseName(name), inode, {}});
+  if (!inode) {
+    inode = std::make_shared<Inode>();
+    Record({BaseName(name), inode, {}});
+  }
   *file = std::make_unique<RecordingFile>(this, name, std::move(real), inode);
   return {};
 }
@@ -121,8 +125,9 @@ leveldb::Status RecordingEnv::SyncDir(const std::string&) {
 }
 
 leveldb::Status RecordingEnv::Truncate(const std::string& name, uint64_t size) {
-  leveldb::Status status = FileEnv::Truncate(name, size);
-  if (!status.ok()) return status;
+  std::error_code failure;
+  std::filesystem::resize_file(name, size, failure);
+  if (failure) return leveldb::Status::IOError(name, failure.message());
   {
     std::lock_guard lock(mutex_);
     const InodePtr& inode = visible_.at(BaseName(name));

@@ -49,7 +49,7 @@ class RecordingEnv final : public FileEnv {
   // What a power cut now might leave.
   Image Cut(std::minstd_rand* random);
 
-  leveldb::Status NewFile(const std::string& name, std::unique_ptr<EnvFile>* file) override;
+  leveldb::Status NewFile(const std::string& name, Start start, std::unique_ptr<EnvFile>* file) override;
   leveldb::Status SyncDir(const std::string& dir) override;
   leveldb::Status Truncate(const std::string& name, uint64_t size) override;
   leveldb::Status RenameFile(const std::string& from, const std::string& to) override;
