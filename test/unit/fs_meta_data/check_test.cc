@@ -11,6 +11,8 @@
 #include "fs/meta/check/dump.h"
 #include "fs/meta/check/fsck.h"
 #include "fs/meta/check/gc.h"
+#include "fs/kv/open.h"
+#include "test/support/temp_dir.h"
 #include "volume.h"
 
 namespace moorfs::meta::testing {
@@ -353,6 +355,21 @@ TEST_CASE("a dump comes back equal") {
   REQUIRE(DumpOf(*copy) == dump);
   REQUIRE(Must(Fsck(*copy, {})).clean());
   REQUIRE(Load(*copy, From(dump)).error().err() == EEXIST);
+}
+
+TEST_CASE("a volume moves between engines by its dump") {
+  Town town;
+  test::TempDir dir;
+  kv::Options options;
+  options.create_if_missing = true;
+  const std::string dump = DumpOf(*town.kv);
+  {
+    const auto engine = Must(kv::OpenKvStore("leveldb:" + (dir / "meta"), options));
+    Must(Load(*engine, From(dump)));
+  }
+  const auto engine = Must(kv::OpenKvStore("leveldb:" + (dir / "meta"), options));
+  REQUIRE(AllRecords(*engine) == AllRecords(*town.kv));
+  REQUIRE(DumpOf(*engine) == dump);
 }
 
 TEST_CASE("a dump with any byte changed or missing is refused and makes no volume") {

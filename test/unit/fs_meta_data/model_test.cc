@@ -11,6 +11,8 @@
 #include <set>
 
 #include "fs/format/slice_view.h"
+#include "fs/kv/open.h"
+#include "test/support/temp_dir.h"
 #include "volume.h"
 
 namespace moorfs::meta::testing {
@@ -91,7 +93,8 @@ class ModelFile {
 
 class Run {
  public:
-  Run(uint64_t seed, size_t steps) : random_(seed), steps_(steps) {
+  Run(uint64_t seed, size_t steps, std::unique_ptr<kv::KvStore> engine = kv::NewMemStore())
+      : random_(seed), steps_(steps), volume_(std::move(engine)) {
     for (int i = 0; i < 3; ++i) files_.push_back({volume_.NewFile("f" + std::to_string(i)), {}});
   }
 
@@ -335,14 +338,28 @@ class Run {
   uint64_t next_object_ = 1;
 };
 
-TEST_CASE("random changes of files read back as a model says, and leave exact counts") {
+uint64_t Seed() {
   const char* given = std::getenv("MOORFS_SEED");
-  const uint64_t seed = given ? std::strtoull(given, nullptr, 10) : RandomU64() % 1000000;
+  return given ? std::strtoull(given, nullptr, 10) : RandomU64() % 1000000;
+}
+
+TEST_CASE("random changes of files read back as a model says, and leave exact counts") {
+  const uint64_t seed = Seed();
   for (uint64_t i = 0; i < 10; ++i) {
     std::cout << "data map model: MOORFS_SEED=" << seed + i << std::endl;
     INFO("MOORFS_SEED=" << seed + i);
     Run(seed + i, 2000).All();
   }
+}
+
+TEST_CASE("the same on LevelDB") {
+  const uint64_t seed = Seed();
+  std::cout << "data map model on LevelDB: MOORFS_SEED=" << seed << std::endl;
+  INFO("MOORFS_SEED=" << seed);
+  test::TempDir dir;
+  kv::Options options;
+  options.create_if_missing = true;
+  Run(seed, 2000, Must(kv::OpenKvStore("leveldb:" + (dir / "meta"), options))).All();
 }
 
 }  // namespace
