@@ -92,8 +92,8 @@ const SlotTable::Kept* SlotTable::BestLocked(uint64_t unique) const {
   return best;
 }
 
-std::vector<uint32_t> SlotTable::FindParked() {
-  std::vector<uint32_t> out;
+std::vector<ParkedLeftover> SlotTable::FindParked() {
+  std::vector<ParkedLeftover> out;
   std::lock_guard lock(mutex_);
   std::erase_if(free_parked_, [&](uint32_t i) {
     const ParkedRequest& p = parked_[i];
@@ -101,7 +101,7 @@ std::vector<uint32_t> SlotTable::FindParked() {
     const uint64_t unique = LoadUnique(p.request);
     if (p.bytes > kParkedBytes || !IsWholeRequest(p.request, p.bytes, kParkedBytes) || unique == 0) return false;
     if (!parked_by_unique_.emplace(unique, i).second) return false;  // died while parking it anew
-    out.push_back(i);
+    out.push_back({i, unique});
     return true;
   });
   return out;
@@ -163,12 +163,14 @@ void SlotTable::FreeLocked(uint32_t slot) {
     h.state.store(static_cast<uint32_t>(SlotState::kFree), std::memory_order_release);
   }
   free_.push_back(slot);
-  freed_.notify_one();
+  // Not notify_one: the one might be waiting for more than this.
+  freed_.notify_all();
 }
 
-uint32_t SlotTable::Acquire() {
+uint32_t SlotTable::Acquire(bool taking_over) {
+  const size_t reserve = taking_over ? 0 : 1;
   std::unique_lock lock(mutex_);
-  freed_.wait(lock, [&] { return !free_.empty(); });
+  freed_.wait(lock, [&] { return free_.size() > reserve; });
   const uint32_t slot = free_.back();
   free_.pop_back();
   used_since_trim_[slot] = true;

@@ -86,6 +86,11 @@ struct Leftover {
   bool has_reply = false;
 };
 
+struct ParkedLeftover {
+  uint32_t index = kNoSlot;
+  uint64_t unique = 0;
+};
+
 class SlotTable {
  public:
   // EPROTO when the section cannot hold the geometry's slots.
@@ -101,8 +106,8 @@ class SlotTable {
   // Scans the table. Slots with leftovers are kept back, all others are free.
   // One entry per request, though several crashes may have left it in several slots.
   std::vector<Leftover> FindLeftovers();
-  // Numbers of parked requests that hold a whole request.
-  std::vector<uint32_t> FindParked();
+  // Before any Park(): nothing is parked over these.
+  std::vector<ParkedLeftover> FindParked();
   void DropAllParked();
   // Claims the leftover of a request; slot kNoSlot when there is none.
   Leftover Claim(uint64_t unique);
@@ -114,8 +119,9 @@ class SlotTable {
 
   // ---- slots ------------------------------------------------------------
   // Most recently used first, so that few slots are ever touched. Waits when
-  // all are in use.
-  uint32_t Acquire();
+  // all are in use. One is never given out but for taking over: a successor
+  // that finds all others occupied needs it to read what will empty them.
+  uint32_t Acquire(bool taking_over = false);
   void Release(uint32_t slot);
   // Before read(2): empties the header, and makes sure that the pages which
   // the kernel will fill are mapped: a SIGKILL during a page fault inside the

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/log/log.h"
@@ -81,7 +82,7 @@ Status Core::AwaitInit(const std::vector<Leftover>& leftovers) {
   }
   slots_->ReleaseUnclaimed();
   ReadsHere here(*this);
-  const uint32_t slot = slots_->Acquire();
+  const uint32_t slot = slots_->Acquire(true);
   Status status;
   while (!stopping_) {
     const Received received = Receive(slot);
@@ -154,7 +155,7 @@ void Core::ReceiveResent() {
   while (!stopping_) {
     pollfd p{fd_, POLLIN, 0};
     if (::poll(&p, 1, 0) <= 0 || !(p.revents & POLLIN)) break;
-    const uint32_t slot = slots_->Acquire();
+    const uint32_t slot = slots_->Acquire(true);
     const Received received = Receive(slot);
     if (received != Received::kRequest) {
       slots_->Release(slot);
@@ -192,8 +193,16 @@ void Core::ReceiveResent() {
 
 // Without the kernel's help: what a dead client had read lies in its slots.
 void Core::ExecuteLeftovers(const std::vector<Leftover>& leftovers) {
+  // First of all, because what is executed may park again.
+  const std::vector<ParkedLeftover> parked = slots_->FindParked();
   for (const Leftover& leftover : leftovers) {
     slots_->Claim(leftover.unique);
+    const bool also_parked = std::any_of(parked.begin(), parked.end(),
+                                         [&](const ParkedLeftover& p) { return p.unique == leftover.unique; });
+    if (also_parked) {
+      slots_->ReleaseLeftovers(leftover.unique);
+      continue;
+    }
     if (leftover.has_reply) {
       RepeatReply(leftover.slot, slots_->request(leftover.slot)->unique);
       slots_->ReleaseLeftovers(leftover.unique);
@@ -205,12 +214,12 @@ void Core::ExecuteLeftovers(const std::vector<Leftover>& leftovers) {
     call.kept_slot = true;
     PostProcess(leftover.slot, call);
   }
-  for (const uint32_t parked : slots_->FindParked()) {
-    const uint32_t slot = slots_->Acquire();
-    slots_->CopyParked(parked, slot);
+  for (const ParkedLeftover& p : parked) {
+    const uint32_t slot = slots_->Acquire(true);
+    slots_->CopyParked(p.index, slot);
     Call call;
     call.resent = true;
-    call.parked = parked;
+    call.parked = p.index;
     PostProcess(slot, call);
   }
 }
