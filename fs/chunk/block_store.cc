@@ -34,7 +34,7 @@ constexpr uint32_t kHeaderFrame = UINT32_MAX;      // the header's key in the di
 constexpr uint32_t kMaxFetchBytes = 1u << 20;      // of one request
 constexpr size_t kMaxQueuedPrefetches = 64;
 constexpr size_t kMaxLoggedObjects = 1024;
-constexpr size_t kIdleEncoders = 4;
+constexpr size_t kIdleEncoders = 2;
 
 enum class Wait { kYes, kNo };
 
@@ -339,11 +339,11 @@ Status BlockStoreImpl::Fetch(const ObjectId& object, const block::Header& header
   // Frames that need no decoding go where they belong at once.
   bool compressed = false;
   for (const Job& job : run) compressed = compressed || header.frame(job.frame).compressed;
-  std::vector<char> stored;
+  std::unique_ptr<char[]> stored;
   std::vector<iovec> pieces;
   if (compressed) {
-    stored.resize(bytes);
-    pieces.push_back({stored.data(), stored.size()});
+    stored = std::make_unique_for_overwrite<char[]>(bytes);
+    pieces.push_back({stored.get(), bytes});
   } else {
     for (const Job& job : run) {
       if (!pieces.empty() && static_cast<char*>(pieces.back().iov_base) + pieces.back().iov_len == job.dest.data()) {
@@ -366,7 +366,7 @@ Status BlockStoreImpl::Fetch(const ObjectId& object, const block::Header& header
   for (Job& job : run) {
     const block::Frame& frame = header.frame(job.frame);
     const std::string_view frame_bytes = compressed
-                                             ? std::string_view(stored.data() + (frame.offset - offset), frame.stored_bytes)
+                                             ? std::string_view(stored.get() + (frame.offset - offset), frame.stored_bytes)
                                              : std::string_view(job.dest.data(), job.dest.size());
     if (Status status = block::DecodeFrame(header, job.frame, frame_bytes, job.dest); !status.ok()) {
       if (wait == Wait::kNo) return status;

@@ -197,7 +197,23 @@ Status FileStore::PutOnce(std::string_view name, std::span<const iovec> pieces) 
   // Kept open: Barrier and the first reads come soon, and an error of the
   // write-back is reported through this very descriptor.
   files_.Insert(name, std::move(file));
+  std::lock_guard lock(lost_mutex_);
+  if (!lost_.empty()) lost_.erase(std::string(name));
   return {};
+}
+
+Status FileStore::CheckNotLost(std::string_view name) {
+  std::lock_guard lock(lost_mutex_);
+  if (lost_.empty() || (!lost_.contains(std::string(name)) && lost_.size() < kMaxLost)) return {};
+  return Failure("make durable", name, EIO);
+}
+
+Status FileStore::Lost(std::string_view name, int err) {
+  {
+    std::lock_guard lock(lost_mutex_);
+    if (lost_.size() < kMaxLost) lost_.emplace(name);
+  }
+  return Failure("make durable", name, err);
 }
 
 Status FileStore::Barrier(std::span<const std::string> names) {
@@ -208,6 +224,7 @@ Status FileStore::Barrier(std::span<const std::string> names) {
     const auto batch = names.subspan(first, std::min(kBatch, names.size() - first));
     files.clear();
     for (const std::string& name : batch) {
+      RETURN_IF_ERROR(CheckNotLost(name));
       ASSIGN_OR_RETURN_STATUS(SharedFile file, OpenObject(name, "make durable"));
       // All on their way first; the syncs below then wait for a busy disk
       // instead of making it idle between two of them.
@@ -216,7 +233,7 @@ Status FileStore::Barrier(std::span<const std::string> names) {
       folders.insert(FolderOf(name));
     }
     for (size_t i = 0; i < batch.size(); i++) {
-      if (::fdatasync(files[i]->fd.get()) != 0) return Failure("make durable", batch[i], errno);
+      if (::fdatasync(files[i]->fd.get()) != 0) return Lost(batch[i], errno);
     }
   }
   for (const std::string_view path : folders) {
@@ -298,9 +315,10 @@ Result<ObjectInfo> FileStore::Head(std::string_view name) {
 
 Status FileStore::Delete(std::string_view name) {
   RETURN_IF_ERROR(ValidateObjectName(name));
+  const int err = ::unlinkat(root_.get(), std::string(name).c_str(), 0) == 0 ? 0 : errno;
+  // After it, or a read in between would keep the file, and its space, open.
   files_.Erase(name);
-  if (::unlinkat(root_.get(), std::string(name).c_str(), 0) == 0) return {};
-  const int err = errno;
+  if (err == 0) return {};
   if (err == ENOENT) return CheckRoot().Annotate("delete object " + std::string(name));
   return Failure("delete", name, err);
 }

@@ -12,7 +12,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
+#include <unordered_set>
 
 #include "fs/object/file/fd_cache.h"
 #include "fs/object/object_store.h"
@@ -51,6 +53,11 @@ class FileStore final : public ObjectStore {
   Result<SharedDir> OpenFolder(std::string_view folder, bool create);
   Result<SharedFile> OpenObject(std::string_view name, std::string_view what);
   Status PutOnce(std::string_view name, std::span<const iovec> pieces);
+  // An object whose write-back failed. The kernel says so once and then takes
+  // the pages for clean, so a second Barrier would lie: it keeps failing until
+  // the object is put again.
+  Status Lost(std::string_view name, int err);
+  Status CheckNotLost(std::string_view name);
   // Makes every folder entry from `folder` up to the root durable, once.
   Status SyncAncestors(std::string_view folder, Folder* open);
   Status ListFolder(const std::string& folder, std::string_view prefix, int64_t now_sec,
@@ -61,6 +68,10 @@ class FileStore final : public ObjectStore {
   // Together at most 256 descriptors.
   FdCache<OpenFile> files_{192};
   FdCache<Folder> folders_{62};
+
+  static constexpr size_t kMaxLost = 10000;  // that many, and no barrier is believed any more
+  std::mutex lost_mutex_;
+  std::unordered_set<std::string> lost_;
 };
 
 }  // namespace moorfs::object
