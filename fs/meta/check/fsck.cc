@@ -69,9 +69,6 @@ class Taker {
       case 'C':
         (key->partition()[1] == 'b' ? s_.bytes_counter : s_.inodes_counter) += static_cast<int64_t>(DecodeLe64(value));
         return Status::Ok();
-      case 'D':
-        if (trailing) s_.deleted.push_back(*trailing);
-        return Status::Ok();
       case 'I': return VisitInode(*key, value);
       case 'O': return VisitObject(suffix, value);
       case 'R':
@@ -297,6 +294,17 @@ Status Take(kv::Snapshot& snapshot, Survey* survey, const Judgements& out) {
   if (!format) return Status(ENOENT, "checking: the engine holds no volume");
   ASSIGN_OR_RETURN_STATUS(survey->format, DecodeVolumeFormat(*format));
   survey->schema = keys::Schema(survey->format.key_hash_bytes);
+  // Needed while inodes are visited, in whatever order an engine walks.
+  kv::Range deleted = keys::DeletedInodes(0);
+  while (true) {
+    constexpr size_t kPage = 1000;
+    ASSIGN_OR_RETURN_STATUS(const auto entries, snapshot.Scan(deleted, kPage));
+    for (const kv::Entry& entry : entries) {
+      if (const auto ino = keys::TrailingU64(entry.suffix)) survey->deleted.push_back(*ino);
+    }
+    if (entries.size() < kPage) break;
+    deleted.begin = entries.back().suffix + '\0';
+  }
   Taker taker(survey, out);
   Status visited;
   RETURN_IF_ERROR(snapshot.Walk({}, [&](std::string_view key, std::string_view value) {

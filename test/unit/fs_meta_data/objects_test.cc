@@ -3,8 +3,13 @@
 // What happens to block objects: counted, shared, let go, and deleted only
 // when nothing can want them any more.
 
+#include <atomic>
+#include <random>
+#include <thread>
+
 #include "fs/format/records.h"
 #include "fs/format/slice_view.h"
+#include "fs/meta/check/fsck.h"
 #include "volume.h"
 
 namespace moorfs::meta::testing {
@@ -303,6 +308,48 @@ TEST_CASE("one commit takes thousands of pieces of many files") {
   RequireExactCounts(*volume.kv);
   REQUIRE(Must(volume.meta->LoadSlices(updates[0].ino, 0)).size() == 51);
   REQUIRE(Must(volume.meta->GetStatFs()).used_bytes == 30 * 51 * 4096);
+}
+
+TEST_CASE("threads that change, share and clean the same files leave exact counts") {
+  Volume volume;
+  std::vector<Ino> files;
+  for (int i = 0; i < 3; ++i) files.push_back(volume.NewFile("f" + std::to_string(i)));
+  std::atomic<int> failures = 0;
+  const auto work = [&](uint64_t worker) {
+    std::mt19937_64 random(worker);
+    for (int step = 0; step < 400; ++step) {
+      const Ino a = files[random() % 3], b = files[random() % 3];
+      const uint64_t at = random() % (2 * kChunkBytes), len = 1 + random() % 100000;
+      Status status;
+      const auto note = [&](const auto& result) {
+        if (!result) status = result.error();
+      };
+      switch (random() % 6) {
+        case 0: note(volume.meta->Truncate({}, a, at, false)); break;
+        case 1: note(volume.meta->Zero({}, a, at, len, random() % 2)); break;
+        case 2:
+          if (a != b) note(volume.meta->CopyRange({}, a, at, b, at / 2, len));
+          break;
+        case 3: note(volume.meta->Clean(Timestamp::Now(), 5)); break;
+        default: {
+          const ObjectId id{worker + 100, static_cast<uint64_t>(step) + 1};
+          FileUpdate update;
+          update.ino = a;
+          update.pieces.push_back({static_cast<uint32_t>(at / kChunkBytes),
+                                   {static_cast<uint32_t>(at % kChunkBytes / 2), 5000, id, 0}});
+          update.grow_to = at + 5000;
+          note(volume.meta->Commit({{id, 5000}}, {update}));
+        }
+      }
+      if (!status.ok()) ++failures;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (uint64_t worker = 0; worker < 4; ++worker) threads.emplace_back(work, worker);
+  for (std::thread& thread : threads) thread.join();
+  REQUIRE(failures == 0);
+  RequireExactCounts(*volume.kv);
+  REQUIRE(Must(Fsck(*volume.kv, {})).clean());
 }
 
 TEST_CASE("inline bytes give way to slices and are cut with the file") {

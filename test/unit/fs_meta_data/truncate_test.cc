@@ -2,6 +2,7 @@
 //
 // Operations that take several transactions, cut short after each of them.
 
+#include "fs/meta/check/fsck.h"
 #include "volume.h"
 
 namespace moorfs::meta::testing {
@@ -59,6 +60,11 @@ TEST_CASE("what a truncation cut off never comes back, wherever it is interrupte
       REQUIRE(before.At(2 * kChunkBytes) == ContentByte({8, ino * 100 + 2}, 0));
       continue;
     }
+    REQUIRE(Must(Fsck(*volume.kv, {})).clean());
+    if (completed) {
+      REQUIRE_FALSE(Must(volume.meta->GetAttr(ino)).flags & kAttrTruncating);
+      REQUIRE(Must(volume.meta->GetAttr(ino)).slice_bytes == 100);
+    }
     // Readers that look before anything grows the file.
     {
       Reader reader(*volume.meta, ino);
@@ -90,6 +96,7 @@ TEST_CASE("a long hole is punched in several transactions and can be repeated af
     REQUIRE_FALSE(meta->Zero({}, ino, from, to - from, false).has_value());
   }
   RequireExactCounts(*volume.kv);
+  REQUIRE(Must(Fsck(*volume.kv, {})).clean());
   volume.Reopen(*volume.kv);
   Must(volume.meta->Zero({}, ino, from, to - from, false));
   RequireExactCounts(*volume.kv);
