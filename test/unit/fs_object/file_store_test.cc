@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include <catch2/catch.hpp>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -151,6 +152,51 @@ TEST_CASE("a full disk leaves nothing torn and serves again when there is room")
   CHECK_THAT(read_only.message(), Contains("read-only"));
   CHECK(store->Delete("v/a/2").err() == EROFS);
   CHECK(GetString(*store, "v/a/2", 0, 3).value() == "bbb");
+}
+
+// A disk that promises 64 MiB and has 8: writes succeed, writing back fails.
+class LyingDisk {
+ public:
+  explicit LyingDisk(const std::string& path) : path_(path) {
+    fs::create_directories(path + "/backing");
+    fs::create_directories(path + "/disk");
+    backed_ = ::mount("moorfs-test", (path + "/backing").c_str(), "tmpfs", 0, "size=8m") == 0;
+    const std::string image = path + "/backing/image";
+    if (backed_) std::ofstream(image).close();
+    mounted_ = backed_ && ::truncate(image.c_str(), 64 << 20) == 0 &&
+               std::system(("mkfs.ext4 -q -O ^has_journal " + image + " && mount -o loop,errors=continue " + image + " " +
+                            path + "/disk")
+                               .c_str()) == 0;
+  }
+  ~LyingDisk() {
+    if (mounted_) ::umount2((path_ + "/disk").c_str(), MNT_DETACH);
+    if (backed_) ::umount2((path_ + "/backing").c_str(), MNT_DETACH);
+  }
+  bool mounted() const { return mounted_; }
+  void KeepPromise() { REQUIRE(::mount("", (path_ + "/backing").c_str(), "", MS_REMOUNT, "size=80m") == 0); }
+
+ private:
+  const std::string path_;
+  bool backed_ = false, mounted_ = false;
+};
+
+TEST_CASE("an object that the disk lost stays lost, however often a barrier asks") {
+  TempDir dir;
+  LyingDisk disk(dir.path());
+  if (!disk.mounted()) {
+    WARN("skipped: needs root, mkfs.ext4 and a loop device");
+    return;
+  }
+  const auto store = OpenStore(dir / "disk/store");
+  const std::vector<std::string> names{"v/a/lost"};
+  REQUIRE(PutString(*store, names[0], std::string(20 << 20, 'x')).ok());
+  // The kernel itself reports the failure once or twice, then success.
+  for (int i = 0; i < 6; i++) CHECK_FALSE(store->Barrier(names).ok());
+  CHECK(store->Barrier(names).err() == EIO);
+  disk.KeepPromise();
+  CHECK(store->Barrier(names).err() == EIO);
+  REQUIRE(PutString(*store, names[0], "small enough").ok());
+  CHECK(store->Barrier(names).ok());
 }
 
 TEST_CASE("a listing ignores what a crash left behind, and removes it when it is old") {
