@@ -53,10 +53,11 @@ Status MetaImpl::Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, 
   if (options_.read_only) return Status(EROFS, "changing the volume: it is mounted read-only");
   Outcome unused;
   if (outcome == nullptr) outcome = &unused;
-  const Timestamp now = Timestamp::Now();
   std::vector<Ino> inodes(locks);
   for (;;) {
     InodeLocks::Held held(locks_, inodes);
+    // Behind the lock, so that times of one inode do not run backwards.
+    const Timestamp now = Timestamp::Now();
     Ino wanted = 0;
     int64_t bytes = 0, count = 0;
     std::optional<HourSpan> trash_hours;

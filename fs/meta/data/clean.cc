@@ -60,7 +60,7 @@ Result<bool> MetaImpl::Clean(Timestamp now, size_t max_steps) {
   const uint32_t days = trash_days_;
   const Timestamp before{now.ns - int64_t{days} * 86400 * Timestamp::kNsPerSec};
   // What leaves the trash is data to clean: once more then.
-  ASSIGN_OR_RETURN(const uint64_t expired, EmptyTrash(before));
+  ASSIGN_OR_RETURN(const uint64_t expired, EmptyTrashSome(before, max_steps));
   return expired > 0;
 }
 
