@@ -203,9 +203,7 @@ leveldb::Status FileEnv::SyncDir(const std::string& dir) {
 }
 
 leveldb::Status FileEnv::Truncate(const std::string& name, uint64_t size) {
-  UniqueFd fd(::open(name.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!fd) return PosixError(name, errno);
-  if (::ftruncate(fd.get(), static_cast<off_t>(size)) != 0 || ::fsync(fd.get()) != 0) return PosixError(name, errno);
+  if (::truncate(name.c_str(), static_cast<off_t>(size)) != 0) return PosixError(name, errno);
   return {};
 }
 

@@ -40,7 +40,7 @@ class FileEnv : public leveldb::EnvWrapper {
   enum class Start { kEmpty, kAtEnd };
   virtual leveldb::Status NewFile(const std::string& name, Start start, std::unique_ptr<EnvFile>* file);
   virtual leveldb::Status SyncDir(const std::string& dir);
-  // Cuts the file to `size` and makes that durable.
+  // Cuts the file to `size`; durable with the file's next sync.
   virtual leveldb::Status Truncate(const std::string& name, uint64_t size);
 
   leveldb::Status NewRandomAccessFile(const std::string& name, leveldb::RandomAccessFile** file) override;

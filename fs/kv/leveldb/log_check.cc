@@ -326,8 +326,10 @@ Status CheckLog(const LiveLog& log, const std::string& name, bool newest, uint64
   return {};
 }
 
-// Cuts the torn end off, so that LevelDB's strict reader meets none. The
-// marker may count a piece of the torn record and has to go first.
+// Cuts the torn end off, so that LevelDB's strict reader meets none and nothing
+// is appended behind it. Needs no sync: should a power cut bring the torn bytes
+// back, they are cut again. The marker may count a piece of the torn record and
+// has to go first.
 Status CutTornEnd(FileEnv* env, const std::string& dir, const LiveLog& log) {
   LOG_WARNING("leveldb") << log.name << " ends in a torn record, as after a power cut: dropping "
                          << log.bytes.size() - log.scan.records_end << " unsynced bytes";

@@ -43,13 +43,14 @@ struct Engine {
   std::function<bool()> sync;
 };
 
-// Commits 1, 2, ... with a sync now and then, and cuts at random events.
-std::vector<CutImage> CutWhileBusy(RecordingEnv* env, unsigned seed, const std::function<Engine()>& open, int commits) {
+// Commits from `first` on with a sync now and then, and cuts at random events.
+std::vector<CutImage> CutWhileBusy(RecordingEnv* env, unsigned seed, const std::function<Engine()>& open, int commits,
+                                   int first = 1) {
   log::SetLevel(log::Level::kError);  // each torn log would get its line
   std::vector<CutImage> cuts;
   std::mutex mutex;
   std::minstd_rand random(seed);
-  std::atomic<int> acknowledged{0};
+  std::atomic<int> acknowledged{first - 1};
   env->OnEvent([&] {
     std::lock_guard lock(mutex);
     if (random() % 12 != 0 || cuts.size() >= 400) return;
@@ -59,7 +60,7 @@ std::vector<CutImage> CutWhileBusy(RecordingEnv* env, unsigned seed, const std::
   {
     const Engine engine = open();
     std::minstd_rand choice(seed + 1);
-    for (int i = 1; i <= commits; ++i) {
+    for (int i = first; i < first + commits; ++i) {
       REQUIRE(engine.commit(i));
       if (choice() % 6 != 0) continue;
       REQUIRE(engine.sync());
@@ -161,6 +162,17 @@ std::string WhatIsWrongWith(const CutImage& cut, unsigned seed, bool cut_again) 
   return wrong;
 }
 
+int LastCommitIn(const CutImage& cut) {
+  TempDir dir;
+  RecordingEnv env;
+  env.Load(dir / "db", cut.image);
+  auto store = LevelDbStore::Open(dir / "db", kCreate, {.write_buffer_bytes = kWriteBuffer, .env = &env});
+  REQUIRE((store ? "ok" : store.error().ToString()) == "ok");
+  auto last = (*(*store)->NewSnapshot())->Get(Key("P", "last"));
+  REQUIRE(last);
+  return std::stoi(last->value_or("0"));
+}
+
 int CountWrong(const std::vector<CutImage>& cuts) {
   int wrong = 0;
   for (const CutImage& cut : cuts) wrong += WhatIsWrongWith(cut, 1, false).empty() ? 0 : 1;
@@ -179,6 +191,58 @@ TEST_CASE("after a power cut the store opens with a prefix of the commits that i
       CAPTURE(i, cuts[i].acknowledged);
       REQUIRE(WhatIsWrongWith(cuts[i], seed, i % 10 == 0) == "");
     }
+  }
+}
+
+TEST_CASE("a store that lives through one power cut after another keeps its promise each time") {
+  std::minstd_rand random(7);
+  CutImage state;
+  for (unsigned generation = 0; generation < 8; ++generation) {
+    CAPTURE(generation);
+    TempDir dir;
+    RecordingEnv env;
+    env.Load(dir / "db", state.image);
+    const auto cuts =
+        CutWhileBusy(&env, generation, OpenOurs(&env, dir / "db"), 150, LastCommitIn(state) + 1);
+    REQUIRE(cuts.size() > 10);
+    state = cuts[cuts.size() / 2 + random() % (cuts.size() / 2)];
+    REQUIRE(WhatIsWrongWith(state, generation, true) == "");
+  }
+  CHECK(state.acknowledged > 300);
+}
+
+TEST_CASE("a sync after SIGKILL makes the dead process's unsynced commits durable too") {
+  for (unsigned seed = 1; seed <= 6; ++seed) {
+    CAPTURE(seed);
+    TempDir dir;
+    RecordingEnv dead;
+    RecordingEnv env;
+    std::atomic<int> committed{0};
+    std::atomic<bool> killed{false};
+    int survived = 0;
+    std::minstd_rand random(seed);
+    const int kill_after = 20 + static_cast<int>(random() % 250);
+    std::mutex mutex;
+    {
+      const Engine engine = OpenOurs(&dead, dir / "dead")();
+      dead.OnEvent([&] {
+        std::lock_guard lock(mutex);
+        if (killed || committed < kill_after) return;
+        killed = true;
+        survived = committed;
+        env.LoadAfterKill(dir / "db", &dead);
+      });
+      for (int i = 1; i <= 400; ++i) {
+        REQUIRE(engine.commit(i));
+        committed = i;
+      }
+      dead.OnEvent({});
+    }
+    REQUIRE(killed);
+    auto store = LevelDbStore::Open(dir / "db", kCreate, {.write_buffer_bytes = kWriteBuffer, .env = &env});
+    REQUIRE((store ? "ok" : store.error().ToString()) == "ok");
+    REQUIRE((*store)->Sync().ok());
+    for (int i = 0; i < 10; ++i) REQUIRE(WhatIsWrongWith({env.Cut(&random), survived}, seed, false) == "");
   }
 }
 

@@ -70,6 +70,24 @@ void RecordingEnv::Load(const std::string& dir, const Image& image) {
   }
 }
 
+void RecordingEnv::LoadAfterKill(const std::string& dir, RecordingEnv* dead) {
+  std::lock_guard lock(dead->mutex_);
+  // One copy per inode, however many names it has.
+  std::map<InodePtr, InodePtr> copies;
+  const auto copy = [&](const InodePtr& inode) {
+    InodePtr& made = copies[inode];
+    if (inode && !made) made = std::make_shared<Inode>(*inode);
+    return made;
+  };
+  std::filesystem::create_directories(dir);
+  for (const auto& [name, inode] : dead->visible_) {
+    std::ofstream(dir + "/" + name, std::ios::binary) << inode->bytes;
+    visible_[name] = copy(inode);
+  }
+  for (const auto& [name, inode] : dead->durable_) durable_[name] = copy(inode);
+  for (const Change& change : dead->changes_) changes_.push_back({change.name, copy(change.inode), change.from});
+}
+
 Image RecordingEnv::Cut(std::minstd_rand* random) {
   std::lock_guard lock(mutex_);
   std::map<std::string, InodePtr> entries = durable_;
@@ -132,7 +150,7 @@ leveldb::Status RecordingEnv::Truncate(const std::string& name, uint64_t size) {
     std::lock_guard lock(mutex_);
     const InodePtr& inode = visible_.at(BaseName(name));
     inode->bytes.resize(size);
-    inode->durable = size;
+    inode->durable = std::min<size_t>(inode->durable, size);
   }
   Event();
   return {};
@@ -188,6 +206,7 @@ void RecordingEnv::Persist(const std::string& name, const InodePtr& inode) {
 }
 
 void RecordingEnv::Event() {
+  std::lock_guard lock(hook_mutex_);
   if (hook_) hook_();
 }
 

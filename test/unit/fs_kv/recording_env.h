@@ -44,8 +44,14 @@ class RecordingEnv final : public FileEnv {
 
   // Writes `image` to `dir`; all of it counts as durable.
   void Load(const std::string& dir, const Image& image);
+  // Takes over what `dead` shows at this moment (as the page cache does when a
+  // process is killed): all of it visible, durable only what was.
+  void LoadAfterKill(const std::string& dir, RecordingEnv* dead);
   // Called after every change, on the thread that makes it.
-  void OnEvent(std::function<void()> hook) { hook_ = std::move(hook); }
+  void OnEvent(std::function<void()> hook) {
+    std::lock_guard lock(hook_mutex_);
+    hook_ = std::move(hook);
+  }
   // What a power cut now might leave.
   Image Cut(std::minstd_rand* random);
 
@@ -74,6 +80,7 @@ class RecordingEnv final : public FileEnv {
   void Persist(const std::string& name, const InodePtr& inode);
 
   const Faults faults_;
+  std::mutex hook_mutex_;  // taken before mutex_
   std::function<void()> hook_;
   std::mutex mutex_;
   std::map<std::string, InodePtr> visible_;
