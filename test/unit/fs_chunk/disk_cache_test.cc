@@ -2,7 +2,8 @@
 
 #include "fs/chunk/disk_cache.h"
 
-#include <sys/stat.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <catch2/catch.hpp>
 #include <filesystem>
@@ -63,6 +64,33 @@ TEST_CASE("the files have no name and the index has a bound") {
   auto cache = DiskCache::Open(dir.path(), 64 << 20).value();
   CHECK(std::filesystem::is_empty(dir.path()));
   CHECK(cache->index_bytes() <= (64 << 20) / 16384 * 32);
+}
+
+TEST_CASE("a cache disk that fails again and again is left alone") {
+  TempDir dir;
+  auto cache = DiskCache::Open(dir.path(), 8 << 20).value();
+  cache->Insert(Key(1), Bytes(1, 5000));
+  cache->Drain();
+  REQUIRE(Read(*cache, Key(1)));
+  // No file may grow or be written beyond its first byte: every write fails.
+  rlimit before;
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto signal_before = ::signal(SIGXFSZ, SIG_IGN);
+  rlimit none = before;
+  none.rlim_cur = 1;
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &none) == 0);
+  for (uint64_t i = 2; i < 9; i++) cache->Insert(Key(i), Bytes(i, 5000));
+  cache->Drain();
+  const bool after_seven = cache->failed();
+  cache->Insert(Key(9), Bytes(9, 5000));
+  cache->Drain();
+  const bool after_eight = cache->failed();
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, signal_before);
+  CHECK_FALSE(after_seven);
+  CHECK(after_eight);
+  CHECK_FALSE(Read(*cache, Key(1)));
+  CHECK_FALSE(Read(*cache, Key(5)));
 }
 
 TEST_CASE("a cache too small, or in a place that is none, does not open") {
