@@ -49,6 +49,11 @@ std::string ClientSocket(MountState& state) {
   return state.paths.ClientSocket();
 }
 
+std::string LastError(MountState& state) {
+  const std::lock_guard lock(state.mutex);
+  return state.last_error.empty() ? state.last_exit : state.last_error;
+}
+
 // Progress that nobody listens to is no reason to stop.
 void Tell(control::Reply& reply, std::string_view text) {
   if (Status s = reply.Progress(text); !s.ok()) {
@@ -131,8 +136,12 @@ Result<Json> Unmount(MountState& state, const UnmountOptions& options, control::
     if (const auto other = mounts ? os::FindDevice(*mounts, state.major, state.minor) : std::nullopt) {
       return Json{{"finished", false}, {"note", "it is also mounted at " + other->mountpoint + " and served on"}};
     }
+    if (CurrentPhase(state) != Phase::kServing) {
+      Tell(reply, "waiting for a client that can store unsaved data: " + LastError(state));
+      continue;
+    }
     const int64_t unsaved = UnsavedBytes(state);
-    if (unsaved == 0 && second >= 3) {
+    if (unsaved == 0 && second >= (options.lazy ? 1 : 3)) {
       return Json{{"finished", false},
                   {"note", "it is still in use, by open files or in another mount namespace, and served on"}};
     }

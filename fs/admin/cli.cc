@@ -63,7 +63,8 @@ void Add(CLI::App& parent, std::unique_ptr<Command> command, const std::string& 
 std::vector<std::unique_ptr<Command>> AllCommands() {
   std::vector<std::unique_ptr<Command>> all;
   for (auto make : {MakeFormatCommand, MakeMountCommand, MakeUmountCommand, MakeStatusCommand, MakeStatsCommand,
-                    MakeInfoCommand, MakeTrashCommand, MakeVersionCommand}) {
+                    MakeInfoCommand, MakeTrashCommand, MakeFsckCommand, MakeGcCommand, MakeDumpCommand,
+                    MakeLoadCommand, MakeVersionCommand}) {
     all.push_back(make());
   }
   return all;

@@ -7,15 +7,14 @@
 #include <chrono>
 
 #include "common/log/log.h"
+#include "fs/admin/housekeeping.h"
 
 namespace moorfs::admin {
 namespace {
 
 constexpr int kTurnMs = 10'000;
-// Between two batches of one turn: applications come first.
-constexpr int kBatchPauseMs = 20;
-constexpr size_t kCleanSteps = 16;
-constexpr size_t kObjectBatch = 128;
+// Between two steps of one turn: applications come first.
+constexpr int kStepPauseMs = 20;
 
 }  // namespace
 
@@ -57,30 +56,16 @@ void Maintenance::Loop() {
 }
 
 Status Maintenance::Turn() {
-  for (bool more = true; more;) {
-    auto cleaned = parts_.meta.Clean(Timestamp::Now(), kCleanSteps);
+  const Between pause = [this] {
+    // Inodes that the last step asked about may be opened again.
     parts_.inodes.FinishUnlink();
-    if (!cleaned) return cleaned.error().Annotate("clean up deleted files");
-    more = *cleaned;
-    if (more && !Pause(kBatchPauseMs)) return Status::Ok();
-  }
-  for (bool more = true; more;) {
-    ASSIGN_OR_RETURN_STATUS(more, DeleteObjects());
-    if (more && !Pause(kBatchPauseMs)) return Status::Ok();
-  }
-  return Status::Ok();
-}
-
-Result<bool> Maintenance::DeleteObjects() {
-  ASSIGN_OR_RETURN(const auto due, parts_.meta.DueObjects(Timestamp::Now(), kObjectBatch));
-  if (due.empty()) return false;
-  for (const ObjectId& object : due) {
-    if (Status s = parts_.blocks.Delete(object); !s.ok()) {
-      return Error(s.Annotate("delete object " + parts_.blocks.NameOf(object)));
-    }
-  }
-  TRY_VOID(parts_.meta.ForgetObjects(due).Annotate("forget deleted objects"));
-  return due.size() == kObjectBatch;
+    return Pause(kStepPauseMs);
+  };
+  const Status cleaned = CleanDeleted(parts_.meta, pause);
+  parts_.inodes.FinishUnlink();
+  RETURN_IF_ERROR(cleaned);
+  auto deleted = DeleteDueObjects(parts_.meta, parts_.blocks, pause);
+  return deleted ? Status::Ok() : deleted.error();
 }
 
 }  // namespace moorfs::admin

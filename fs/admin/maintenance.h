@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The client's housekeeping thread: removes the data of deleted files, expired
-// trash and objects whose delay is over, and gives unused memory back. Deletion
-// fails closed: an error ends the phase until the next turn, and an object is
-// forgotten by metadata only after the store has confirmed that it is gone.
+// The client's housekeeping thread: runs what is due (housekeeping.h) in small
+// steps, and gives unused memory back.
 
 #pragma once
 
@@ -37,7 +35,6 @@ class Maintenance {
  private:
   void Loop();
   Status Turn();
-  Result<bool> DeleteObjects();
   // False when the thread shall end.
   bool Pause(int ms);
 

@@ -8,10 +8,10 @@
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "common/control/line_socket.h"
@@ -92,6 +92,25 @@ Result<std::string> LogFile(const MountRequest& request, const std::string& volu
   return directory + "/" + volume + ".log";
 }
 
+// Files are made as the user who will serve, or the client could not use them.
+class ActAs {
+ public:
+  explicit ActAs(const std::optional<keeper::KeeperConfig::User>& user) {
+    if (!user) return;
+    active_ = true;
+    if (setegid(user->gid) != 0 || seteuid(user->uid) != 0) status_ = Status::FromErrno("act as the client's user");
+  }
+  ~ActAs() {
+    // Going back to root cannot fail; serving on as somebody else must not be.
+    if (active_ && (seteuid(0) != 0 || setegid(0) != 0)) std::abort();
+  }
+  const Status& status() const { return status_; }
+
+ private:
+  bool active_ = false;
+  Status status_;
+};
+
 struct Prepared {
   std::optional<os::LockFile> lock;
   VolumeFormat format;
@@ -102,8 +121,15 @@ struct Prepared {
 Result<Prepared> Prepare(const MountRequest& request, const MetaUrl& meta, const std::string& mountpoint) {
   Prepared p;
   const MountOptions& o = request.options;
+  keeper::KeeperConfig& k = p.config;
+  if (!o.client_user.empty()) {
+    ASSIGN_OR_RETURN(const auto user, os::LookUpUser(o.client_user));
+    k.user = keeper::KeeperConfig::User{user.uid, user.gid};
+  }
   ASSIGN_OR_RETURN(p.lock, LockVolume(meta, "mount"));
   {
+    const ActAs user(k.user);
+    TRY_VOID(user.status());
     // Opened and closed again: the client will own the engine. The lock above
     // keeps others out in between.
     ASSIGN_OR_RETURN(auto kv, kv::OpenKvStore(meta.url, {}));
@@ -126,7 +152,6 @@ Result<Prepared> Prepare(const MountRequest& request, const MetaUrl& meta, const
   client.log_level = o.log_level;
   client.host = HostName();
 
-  keeper::KeeperConfig& k = p.config;
   k.mountpoint = mountpoint;
   k.source = kSourcePrefix + p.format.name;
   k.fstype = kFsType;
@@ -136,10 +161,6 @@ Result<Prepared> Prepare(const MountRequest& request, const MetaUrl& meta, const
   ASSIGN_OR_RETURN(k.log_file, LogFile(request, p.format.name));
   k.foreground = request.foreground;
   ASSIGN_OR_RETURN(k.executable, OwnPath());
-  if (!o.client_user.empty()) {
-    ASSIGN_OR_RETURN(const auto user, os::LookUpUser(o.client_user));
-    k.user = keeper::KeeperConfig::User{user.uid, user.gid};
-  }
   k.abort_after_s = o.abort_after_s;
   k.start_timeout_s = o.start_timeout_s;
   k.lock_path = meta.lock_path;

@@ -7,7 +7,9 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/base/units.h"
 #include "common/control/client.h"
+#include "common/control/line_socket.h"
 #include "common/os/file.h"
 #include "common/os/mountinfo.h"
 #include "common/os/mounts.h"
@@ -18,6 +20,8 @@ namespace moorfs::admin {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr int64_t kOrphanEndNs = 60'000'000'000;
 
 bool NobodyServes(const Status& s) { return s.err() == ENOENT || s.err() == ECONNREFUSED; }
 
@@ -40,8 +44,17 @@ Status UmountOrphan(const UmountRequest& request, const LiveMount& mount, Output
                              "; end them, or detach it with --lazy");
   }
   RETURN_IF_ERROR(s);
-  out.Note("moorfs umount: the keeper of " + mount.mountpoint + " was gone; the mount is cleaned up");
-  return drained ? Status::Ok() : os::RemoveTree(mount.paths.directory);
+  // The client holds its socket as long as it lives.
+  const int64_t deadline = MonotonicNs() + kOrphanEndNs;
+  while (control::ConnectUnix(mount.paths.ClientSocket(), 1'000)) {
+    if (MonotonicNs() > deadline) {
+      out.Note("moorfs umount: the client still stores data; `moorfs status` shows it");
+      return Status::Ok();
+    }
+    usleep(20'000);
+  }
+  out.Note("moorfs umount: the keeper of " + mount.mountpoint + " was gone; its mount is cleaned up");
+  return os::RemoveTree(mount.paths.directory);
 }
 
 }  // namespace
@@ -54,6 +67,8 @@ Status UmountVolume(const UmountRequest& request, Output& out) {
     return Status(EINVAL, "unmount " + path + ": nothing is mounted there; `moorfs status` lists all mounts");
   }
   ASSIGN_OR_RETURN_STATUS(const LiveMount mount, LocateMount(path));
+  // A shell's directory inside the mount is the shell's business, not ours.
+  if (chdir("/") != 0) return Status::FromErrno("change to /");
   if (geteuid() != 0) return Status(EPERM, "unmount " + path + ": unmounting needs root; use sudo");
 
   control::CallOptions options;

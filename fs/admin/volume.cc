@@ -43,7 +43,7 @@ Result<Json> CallClient(const keeper::RuntimePaths& paths, const Json& request, 
                         const std::function<Status(std::string_view)>& on_line) {
   Status line_error;
   control::CallOptions options;
-  options.timeout_ms = 600'000;  // a client between two lives queues its callers
+  options.timeout_ms = 3'600'000;  // checks are long, and a client between two lives queues its callers
   options.on_progress = [&](std::string_view text) { out.Progress(text); };
   options.on_line = [&](std::string_view text) {
     if (!on_line) {

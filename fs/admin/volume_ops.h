@@ -36,5 +36,9 @@ Result<nlohmann::json> OpInfo(const nlohmann::json& request, VolumeHandles& volu
 Result<nlohmann::json> OpTrashList(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 Result<nlohmann::json> OpTrashRestore(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 Result<nlohmann::json> OpTrashEmpty(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpFsck(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpGc(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+// Lines are base64 of the dump's bytes.
+Result<nlohmann::json> OpDump(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 
 }  // namespace moorfs::admin

@@ -19,6 +19,9 @@ constexpr Row kRows[] = {
     {"trash-list", OpTrashList},
     {"trash-restore", OpTrashRestore},
     {"trash-empty", OpTrashEmpty},
+    {"fsck", OpFsck},
+    {"gc", OpGc},
+    {"dump", OpDump},
 };
 
 }  // namespace
