@@ -30,8 +30,8 @@ namespace moorfs::chunk {
 namespace {
 
 constexpr uint32_t kSmallFrameBytes = 8u << 10;
-constexpr uint32_t kHeaderFrame = UINT32_MAX;      // the header's key in the disk cache
-constexpr uint32_t kMaxFetchBytes = 1u << 20;      // of one request
+constexpr uint32_t kHeaderFrame = UINT32_MAX;  // the header's key in the disk cache
+constexpr uint32_t kMaxFetchBytes = 1u << 20;  // of one request
 constexpr size_t kMaxQueuedPrefetches = 64;
 constexpr size_t kMaxLoggedObjects = 1024;
 constexpr size_t kIdleEncoders = 2;
@@ -41,10 +41,10 @@ enum class Wait { kYes, kNo };
 // One frame of a read that was in no memory cache.
 struct Job {
   uint32_t frame = 0;
-  std::span<char> dest;      // room for the whole frame
-  FrameCache::Ref slot;      // dest is this slot's memory, to be published
-  std::vector<char> scratch; // dest is this, when no slot was to be had
-  uint32_t copy_from = 0;    // part of the frame that goes to copy_to, unless null
+  std::span<char> dest;       // room for the whole frame
+  FrameCache::Ref slot;       // dest is this slot's memory, to be published
+  std::vector<char> scratch;  // dest is this, when no slot was to be had
+  uint32_t copy_from = 0;     // part of the frame that goes to copy_to, unless null
   std::span<char> copy_to;
 };
 
@@ -110,7 +110,9 @@ class BlockStoreImpl final : public BlockStore {
   TaskPool pool_;  // last: its tasks use all of the above
 };
 
-void Count(std::atomic<uint64_t>& counter, uint64_t by = 1) { counter.fetch_add(by, std::memory_order_relaxed); }
+void Count(std::atomic<uint64_t>& counter, uint64_t by = 1) {
+  counter.fetch_add(by, std::memory_order_relaxed);
+}
 
 std::string BlockStoreImpl::NameOf(const ObjectId& object) const {
   char rest[64];
@@ -169,7 +171,8 @@ Status BlockStoreImpl::Barrier(std::span<const ObjectId> objects) {
   return status.err() == ENOENT ? Status(EIO, status.message()) : status;
 }
 
-Result<size_t> BlockStoreImpl::Get(const std::string& name, uint64_t offset, std::span<const iovec> out, Wait wait) {
+Result<size_t> BlockStoreImpl::Get(const std::string& name, uint64_t offset, std::span<const iovec> out,
+                                   Wait wait) {
   auto got = wait == Wait::kYes ? store_.GetV(name, offset, out) : store_.TryGet(name, offset, out);
   if (got) {
     Count(gets_);
@@ -246,8 +249,9 @@ Status BlockStoreImpl::ReadRange(const ObjectId& object, uint32_t offset, std::s
   const uint64_t end = uint64_t{offset} + out.size();
   if (end > header->raw_bytes()) {
     if (wait == Wait::kNo) return Status(EWOULDBLOCK, "read a block: beyond its end");
-    return Damaged(object, NameOf(object), "holds " + std::to_string(header->raw_bytes()) + " bytes, bytes up to " +
-                                               std::to_string(end) + " were asked for");
+    return Damaged(object, NameOf(object),
+                   "holds " + std::to_string(header->raw_bytes()) + " bytes, bytes up to " +
+                       std::to_string(end) + " were asked for");
   }
   const uint32_t frame_bytes = header->frame_bytes();
   std::vector<Job> jobs;
@@ -290,7 +294,8 @@ Status BlockStoreImpl::ReadRange(const ObjectId& object, uint32_t offset, std::s
   return jobs.empty() ? Status() : RunJobs(object, *header, jobs, wait);
 }
 
-Status BlockStoreImpl::RunJobs(const ObjectId& object, const block::Header& header, std::span<Job> jobs, Wait wait) {
+Status BlockStoreImpl::RunJobs(const ObjectId& object, const block::Header& header, std::span<Job> jobs,
+                               Wait wait) {
   std::vector<bool> done(jobs.size());
   if (disk_ && wait == Wait::kYes) {
     for (size_t i = 0; i < jobs.size(); i++) done[i] = FromDisk(object, header, jobs[i]);
@@ -311,7 +316,8 @@ Status BlockStoreImpl::RunJobs(const ObjectId& object, const block::Header& head
     first = last;
   }
   for (Job& job : jobs) {
-    if (!job.copy_to.empty()) std::memcpy(job.copy_to.data(), job.dest.data() + job.copy_from, job.copy_to.size());
+    if (!job.copy_to.empty())
+      std::memcpy(job.copy_to.data(), job.dest.data() + job.copy_from, job.copy_to.size());
     if (job.slot) job.slot.Publish();
   }
   return {};
@@ -331,7 +337,8 @@ bool BlockStoreImpl::FromDisk(const ObjectId& object, const block::Header& heade
   return true;
 }
 
-Status BlockStoreImpl::Fetch(const ObjectId& object, const block::Header& header, std::span<Job> run, Wait wait) {
+Status BlockStoreImpl::Fetch(const ObjectId& object, const block::Header& header, std::span<Job> run,
+                             Wait wait) {
   const uint64_t offset = header.frame(run.front().frame).offset;
   const block::Frame& last = header.frame(run.back().frame);
   const uint64_t bytes = last.offset + last.stored_bytes - offset;
@@ -346,7 +353,8 @@ Status BlockStoreImpl::Fetch(const ObjectId& object, const block::Header& header
     pieces.push_back({stored.get(), bytes});
   } else {
     for (const Job& job : run) {
-      if (!pieces.empty() && static_cast<char*>(pieces.back().iov_base) + pieces.back().iov_len == job.dest.data()) {
+      if (!pieces.empty() &&
+          static_cast<char*>(pieces.back().iov_base) + pieces.back().iov_len == job.dest.data()) {
         pieces.back().iov_len += job.dest.size();
       } else {
         pieces.push_back({job.dest.data(), job.dest.size()});
@@ -365,9 +373,9 @@ Status BlockStoreImpl::Fetch(const ObjectId& object, const block::Header& header
   Count(misses_, run.size());
   for (Job& job : run) {
     const block::Frame& frame = header.frame(job.frame);
-    const std::string_view frame_bytes = compressed
-                                             ? std::string_view(stored.get() + (frame.offset - offset), frame.stored_bytes)
-                                             : std::string_view(job.dest.data(), job.dest.size());
+    const std::string_view frame_bytes =
+        compressed ? std::string_view(stored.get() + (frame.offset - offset), frame.stored_bytes)
+                   : std::string_view(job.dest.data(), job.dest.size());
     if (Status status = block::DecodeFrame(header, job.frame, frame_bytes, job.dest); !status.ok()) {
       if (wait == Wait::kNo) return status;
       return Damaged(object, name, "frame " + std::to_string(job.frame) + ": " + status.message());
@@ -394,7 +402,8 @@ void BlockStoreImpl::PrefetchNow(const ObjectId& object, uint32_t offset, uint32
   // second copy in our memory would only push others out.
   if (header.codec() == Codec::kNone && !disk_) {
     const uint64_t begin = header.frame(first).offset;
-    if (store_.WillNeed(NameOf(object), begin, header.frame(last).offset + header.frame(last).stored_bytes - begin)) {
+    if (store_.WillNeed(NameOf(object), begin,
+                        header.frame(last).offset + header.frame(last).stored_bytes - begin)) {
       return;
     }
   }
@@ -451,7 +460,8 @@ BlockStoreStats BlockStoreImpl::Stats() const {
 
 }  // namespace
 
-Result<std::unique_ptr<BlockStore>> BlockStore::Create(object::ObjectStore& store, BlockStoreOptions options) {
+Result<std::unique_ptr<BlockStore>> BlockStore::Create(object::ObjectStore& store,
+                                                       BlockStoreOptions options) {
   std::unique_ptr<DiskCache> disk;
   if (!options.cache_dir.empty()) {
     auto opened = DiskCache::Open(options.cache_dir, options.cache_bytes);

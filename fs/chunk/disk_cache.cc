@@ -33,7 +33,9 @@ struct EntryHeader {
   uint64_t hash;  // of the bytes
 };
 
-uint64_t IndexHash(const FrameKey& key) { return HashOf(key) | 1; }
+uint64_t IndexHash(const FrameKey& key) {
+  return HashOf(key) | 1;
+}
 
 // A file of `bytes` in `dir` that no name leads to.
 Result<UniqueFd> MakeSegment(const std::string& dir, uint64_t bytes) {
@@ -58,7 +60,8 @@ Result<std::unique_ptr<DiskCache>> DiskCache::Open(const std::string& dir, uint6
   if (ec) return Error(ec.value(), "make cache directory " + dir + ": " + ec.message());
   const uint64_t segment_bytes = bytes / kSegments / kUnit * kUnit;
   if (segment_bytes < kMinSegmentBytes) {
-    return Error(EINVAL, "open disk cache in " + dir + ": " + FormatBytes(bytes) + " is too small; give it 8 MiB or more");
+    return Error(EINVAL, "open disk cache in " + dir + ": " + FormatBytes(bytes) +
+                             " is too small; give it 8 MiB or more");
   }
   std::vector<UniqueFd> segments;
   for (uint32_t i = 0; i < kSegments; i++) {
@@ -85,7 +88,8 @@ DiskCache::~DiskCache() {
 }
 
 void DiskCache::Insert(const FrameKey& key, std::string_view bytes) {
-  if (bytes.size() + sizeof(EntryHeader) > segment_units_ * kUnit || bytes.size() > block::kMaxFrameBytes) return;
+  if (bytes.size() + sizeof(EntryHeader) > segment_units_ * kUnit || bytes.size() > block::kMaxFrameBytes)
+    return;
   if (failed()) return;
   {
     std::lock_guard lock(queue_mutex_);
@@ -189,8 +193,9 @@ std::optional<size_t> DiskCache::Read(const FrameKey& key, std::span<char> out) 
     return std::nullopt;
   }
   // Overwritten meanwhile, another key of the same hash, or damaged: a miss.
-  if (got < static_cast<ssize_t>(sizeof header) || header.nonce != key.object.nonce || header.id != key.object.id ||
-      header.frame != key.frame || header.bytes > static_cast<size_t>(got) - sizeof header ||
+  if (got < static_cast<ssize_t>(sizeof header) || header.nonce != key.object.nonce ||
+      header.id != key.object.id || header.frame != key.frame ||
+      header.bytes > static_cast<size_t>(got) - sizeof header ||
       header.hash != block::Hash({out.data(), header.bytes})) {
     return std::nullopt;
   }
@@ -210,7 +215,8 @@ void DiskCache::Failed(std::string_view what, int err) {
   std::lock_guard lock(mutex_);
   if (failed_ || ++errors_ < kErrorsToGiveUp) return;
   failed_ = true;
-  LOG_WARNING("chunk") << "disk cache in " << dir_ << " is off: cannot " << what << " it errno=" << ErrnoName(err)
+  LOG_WARNING("chunk") << "disk cache in " << dir_ << " is off: cannot " << what
+                       << " it errno=" << ErrnoName(err)
                        << "; reads go to the store; check that disk and mount again";
 }
 

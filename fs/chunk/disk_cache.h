@@ -49,8 +49,8 @@ class DiskCache {
 
  private:
   struct Entry {
-    uint64_t hash = 0;      // of the key; 0 = free
-    uint64_t place = 0;     // units since the cache began << 16 | units of the entry
+    uint64_t hash = 0;   // of the key; 0 = free
+    uint64_t place = 0;  // units since the cache began << 16 | units of the entry
   };
   struct Pending {
     FrameKey key;

@@ -32,7 +32,8 @@ FrameCache::FrameCache(uint64_t memory_bytes, uint32_t slot_bytes) : slot_bytes_
       std::clamp<uint64_t>(std::bit_floor(std::max<uint64_t>(slots / kMinSlotsPerShard, 1)), 1, kMaxShards));
   slots_per_shard_ = static_cast<uint32_t>(slots / shard_count_);
   mapped_bytes_ = capacity_bytes();
-  void* base = ::mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* base = ::mmap(nullptr, mapped_bytes_, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) {  // no address space: no cache
     shard_count_ = slots_per_shard_ = 0;
     mapped_bytes_ = 0;
@@ -60,7 +61,8 @@ char* FrameCache::Data(uint32_t shard, uint32_t slot) const {
   return base_ + (size_t{shard} * slots_per_shard_ + slot) * slot_bytes_;
 }
 
-FrameCache::Outcome FrameCache::Acquire(const FrameKey& key, uint32_t bytes, bool claim, bool wait, Ref* ref) {
+FrameCache::Outcome FrameCache::Acquire(const FrameKey& key, uint32_t bytes, bool claim, bool wait,
+                                        Ref* ref) {
   if (shard_count_ == 0 || bytes > slot_bytes_) return claim ? Outcome::kFull : Outcome::kMiss;
   const uint32_t number = static_cast<uint32_t>(HashOf(key) >> 48) & (shard_count_ - 1);
   Shard& shard = shards_[number];

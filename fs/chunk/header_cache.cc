@@ -7,7 +7,9 @@
 namespace moorfs::chunk {
 
 // With what the list, the index and the allocator add.
-uint64_t HeaderCache::Cost(const Entry& entry) { return entry.header->MemoryBytes() + 176; }
+uint64_t HeaderCache::Cost(const Entry& entry) {
+  return entry.header->MemoryBytes() + 176;
+}
 
 SharedHeader HeaderCache::Find(const ObjectId& object) {
   Shard& shard = ShardOf(object);

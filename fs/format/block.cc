@@ -49,10 +49,12 @@ struct FreeZstd {
 // 0: not smaller than it was.
 size_t Compress(Codec codec, std::string_view raw, std::span<char> out) {
   if (codec == Codec::kLz4) {
-    return LZ4_compress_default(raw.data(), out.data(), static_cast<int>(raw.size()), static_cast<int>(out.size()));
+    return LZ4_compress_default(raw.data(), out.data(), static_cast<int>(raw.size()),
+                                static_cast<int>(out.size()));
   }
   thread_local std::unique_ptr<ZSTD_CCtx, FreeZstd> context(ZSTD_createCCtx());
-  const size_t size = ZSTD_compressCCtx(context.get(), out.data(), out.size(), raw.data(), raw.size(), kZstdLevel);
+  const size_t size =
+      ZSTD_compressCCtx(context.get(), out.data(), out.size(), raw.data(), raw.size(), kZstdLevel);
   return ZSTD_isError(size) ? 0 : size;
 }
 
@@ -64,7 +66,8 @@ bool Decompress(Codec codec, std::string_view stored, std::span<char> out) {
   }
   if (codec != Codec::kZstd) return false;
   thread_local std::unique_ptr<ZSTD_DCtx, FreeZstd> context(ZSTD_createDCtx());
-  return ZSTD_decompressDCtx(context.get(), out.data(), out.size(), stored.data(), stored.size()) == out.size();
+  return ZSTD_decompressDCtx(context.get(), out.data(), out.size(), stored.data(), stored.size()) ==
+         out.size();
 }
 
 uint32_t FrameCount(uint32_t raw_bytes, uint32_t frame_bytes) {
@@ -131,7 +134,9 @@ void AppendPiece(std::vector<iovec>* pieces, std::string_view bytes) {
   pieces->push_back({start, bytes.size()});
 }
 
-tl::unexpected<Status> Damaged(const char* what) { return Error(EBADMSG, what); }
+tl::unexpected<Status> Damaged(const char* what) {
+  return Error(EBADMSG, what);
+}
 
 template <typename T>
 T Load(std::string_view bytes, size_t at) {
@@ -145,13 +150,16 @@ T Load(std::string_view bytes, size_t at) {
 
 }  // namespace
 
-uint64_t Hash(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+uint64_t Hash(std::string_view bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
 
 Status Encoder::Encode(const EncodeOptions& options, const ObjectId& object, std::span<const iovec> raw) {
   uint64_t raw_bytes = 0;
   for (const iovec& piece : raw) raw_bytes += piece.iov_len;
   if (raw_bytes == 0 || raw_bytes > kMaxRawBytes) {
-    return Status(EINVAL, "encode a block of " + std::to_string(raw_bytes) + " bytes: 1 to 67108864 are possible");
+    return Status(EINVAL,
+                  "encode a block of " + std::to_string(raw_bytes) + " bytes: 1 to 67108864 are possible");
   }
   if (!ValidFrameBytes(options.frame_bytes)) return Status(EINVAL, "encode a block: frame size is not valid");
 
@@ -201,8 +209,9 @@ Status Encoder::Encode(const EncodeOptions& options, const ObjectId& object, std
       whole = {gathered_.data(), bytes};
     }
     // One byte less than raw: a frame that does not shrink is stored as it is.
-    const size_t shrunk =
-        compress && bytes > 1 ? Compress(options.codec, whole, {compressed_.data() + compressed_used, bytes - 1}) : 0;
+    const size_t shrunk = compress && bytes > 1 ? Compress(options.codec, whole,
+                                                           {compressed_.data() + compressed_used, bytes - 1})
+                                                : 0;
     if (shrunk > 0) {
       const std::string_view stored(compressed_.data() + compressed_used, shrunk);
       compressed_used += shrunk;
@@ -220,7 +229,8 @@ Status Encoder::Encode(const EncodeOptions& options, const ObjectId& object, std
     } else {
       XXH3_state_t state;
       XXH3_64bits_reset(&state);
-      cursor.Take(bytes, [&](std::string_view piece) { XXH3_64bits_update(&state, piece.data(), piece.size()); });
+      cursor.Take(bytes,
+                  [&](std::string_view piece) { XXH3_64bits_update(&state, piece.data(), piece.size()); });
       PutLe64(&header_, XXH3_64bits_digest(&state));
     }
     // From the caller's memory, never from gathered_, which the next frame reuses.
@@ -256,7 +266,8 @@ Result<Header> Header::Parse(std::string_view bytes, const Uuid& volume, const O
   if (codec > static_cast<uint8_t>(Codec::kZstd) || bytes[19] != 0 || bytes[38] != 0) {
     return Error(EPROTONOSUPPORT, "block uses a codec, flag or cipher this MoorFS does not know");
   }
-  if (std::memcmp(bytes.data() + 48, volume.data(), volume.size()) != 0) return Damaged("block of another volume");
+  if (std::memcmp(bytes.data() + 48, volume.data(), volume.size()) != 0)
+    return Damaged("block of another volume");
   if (Load<uint64_t>(bytes, 64) != object.nonce || Load<uint64_t>(bytes, 72) != object.id) {
     return Damaged("block of another id");
   }
@@ -294,7 +305,9 @@ uint32_t Header::FrameRawBytes(uint32_t index) const {
   return index + 1 < frames_.size() ? frame_bytes_ : raw_bytes_ - index * frame_bytes_;
 }
 
-uint64_t Header::ObjectBytes() const { return uint64_t{frames_.back().offset} + frames_.back().stored_bytes; }
+uint64_t Header::ObjectBytes() const {
+  return uint64_t{frames_.back().offset} + frames_.back().stored_bytes;
+}
 
 Status VerifyFrame(const Header& header, uint32_t index, std::string_view stored) {
   const Frame& frame = header.frame(index);
@@ -305,7 +318,8 @@ Status VerifyFrame(const Header& header, uint32_t index, std::string_view stored
 
 Status DecodeFrame(const Header& header, uint32_t index, std::string_view stored, std::span<char> out) {
   RETURN_IF_ERROR(VerifyFrame(header, index, stored));
-  if (out.size() != header.FrameRawBytes(index)) return Status(EINVAL, "decode a frame: buffer of another size");
+  if (out.size() != header.FrameRawBytes(index))
+    return Status(EINVAL, "decode a frame: buffer of another size");
   if (header.frame(index).compressed) {
     if (!Decompress(header.codec(), stored, out)) return Status(EBADMSG, "frame does not decompress");
   } else if (stored.data() != out.data()) {

@@ -24,7 +24,9 @@ Result<size_t> ObjectStore::TryGet(std::string_view name, uint64_t, std::span<co
   return Error(EWOULDBLOCK, "read object " + std::string(name) + " without waiting: not supported");
 }
 
-bool ObjectStore::WillNeed(std::string_view, uint64_t, uint64_t) { return false; }
+bool ObjectStore::WillNeed(std::string_view, uint64_t, uint64_t) {
+  return false;
+}
 
 Status ValidateObjectName(std::string_view name) {
   const auto bad = [&](const char* why) {

@@ -84,8 +84,8 @@ void RunCodec(object::ObjectStore& store, Codec codec, size_t mib) {
   for (const ObjectId& id : ids) MustBeOk(blocks->Put({3, id.id}, pieces));
   for (const ObjectId& id : ids) MustBeOk(blocks->Delete({3, id.id}));
   report("put 4 MiB", all, Timed([&] {
-    for (const ObjectId& id : ids) MustBeOk(blocks->Put(id, pieces));
-  }));
+           for (const ObjectId& id : ids) MustBeOk(blocks->Put(id, pieces));
+         }));
   const auto barrier = Timed([&] { MustBeOk(blocks->Barrier(ids)); });
   std::printf("%-5s %-34s %8.0f ms\n", name.c_str(), "barrier over all", barrier.first * 1e3);
 
@@ -93,17 +93,18 @@ void RunCodec(object::ObjectStore& store, Codec codec, size_t mib) {
   std::string out(1 << 20, '\0');
   for (const char* what : {"read 1 MiB, sequential", "read 1 MiB, headers known"}) {
     report(what, all, Timed([&] {
-      for (const ObjectId& id : ids) {
-        for (uint32_t at = 0; at < kBlock; at += out.size()) MustBeOk(blocks->Read(id, at, out));
-      }
-    }));
+             for (const ObjectId& id : ids) {
+               for (uint32_t at = 0; at < kBlock; at += out.size()) MustBeOk(blocks->Read(id, at, out));
+             }
+           }));
   }
   out.resize(128 << 10);
   report("read 128 KiB, frames not aligned", static_cast<double>(count * (kBlock - out.size())), Timed([&] {
-    for (const ObjectId& id : ids) {
-      for (uint32_t at = 4096; at + out.size() <= kBlock; at += out.size()) MustBeOk(blocks->Read(id, at, out));
-    }
-  }));
+           for (const ObjectId& id : ids) {
+             for (uint32_t at = 4096; at + out.size() <= kBlock; at += out.size())
+               MustBeOk(blocks->Read(id, at, out));
+           }
+         }));
 
   out.resize(4096);
   constexpr int kReads = 100000;
@@ -128,8 +129,9 @@ void RunCodec(object::ObjectStore& store, Codec codec, size_t mib) {
       const auto before = blocks->Stats().memory_hits;
       const auto took = Timed(round);
       std::printf("%-5s %-34s %8.2f us     (%.2f of processor time; %.0f %% from memory", name.c_str(),
-                  try_read ? "random 4 KiB TryRead, else Read" : "random 4 KiB Read", took.first / kReads * 1e6,
-                  took.second / kReads * 1e6, 100.0 * static_cast<double>(blocks->Stats().memory_hits - before) / kReads);
+                  try_read ? "random 4 KiB TryRead, else Read" : "random 4 KiB Read",
+                  took.first / kReads * 1e6, took.second / kReads * 1e6,
+                  100.0 * static_cast<double>(blocks->Stats().memory_hits - before) / kReads);
       std::printf(try_read ? ", %d %% tried with success)\n" : ")\n", served * 100 / kReads);
     }
   }
@@ -167,7 +169,8 @@ int main(int argc, char** argv) {
   auto store = object::OpenObjectStore("file:" + dir, true);
   if (!store) Fail(store.error());
   const size_t mib = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 512;
-  for (const Codec codec : {Codec::kNone, Codec::kLz4, Codec::kZstd}) RunCodec(**store, codec, mib < 8 ? 8 : mib);
+  for (const Codec codec : {Codec::kNone, Codec::kLz4, Codec::kZstd})
+    RunCodec(**store, codec, mib < 8 ? 8 : mib);
   RunSmall(**store, 4096);
   RunSmall(**store, 128 << 10);
   std::filesystem::remove_all(dir);

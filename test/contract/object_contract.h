@@ -23,7 +23,8 @@ inline Status PutString(object::ObjectStore& store, std::string_view name, std::
   return store.Put(name, {&piece, 1});
 }
 
-inline Result<std::string> GetString(object::ObjectStore& store, std::string_view name, uint64_t offset, size_t size) {
+inline Result<std::string> GetString(object::ObjectStore& store, std::string_view name, uint64_t offset,
+                                     size_t size) {
   std::string out(size, '?');
   ASSIGN_OR_RETURN(const size_t got, store.Get(name, offset, out));
   out.resize(got);
@@ -47,7 +48,8 @@ inline void CheckObjectStoreContract(const std::function<std::unique_ptr<object:
 
   SECTION("what was put is read back, whole and in part") {
     const std::string a = "hello ", b = "object world";
-    const iovec pieces[3] = {{const_cast<char*>(a.data()), a.size()}, {nullptr, 0}, {const_cast<char*>(b.data()), b.size()}};
+    const iovec pieces[3] = {
+        {const_cast<char*>(a.data()), a.size()}, {nullptr, 0}, {const_cast<char*>(b.data()), b.size()}};
     REQUIRE(store->Put("v/a/1", pieces).ok());
     CHECK(GetString(*store, "v/a/1", 0, 100).value() == "hello object world");
     CHECK(GetString(*store, "v/a/1", 6, 6).value() == "object");
@@ -93,7 +95,8 @@ inline void CheckObjectStoreContract(const std::function<std::unique_ptr<object:
     CHECK(GetString(*store, "v/a/1", 0, 9).value() == "second");
   }
   SECTION("names that could leave the store are refused") {
-    for (const std::string& name : std::vector<std::string>{"", "top", "/v/a", "v//a", "v/a/", "../x", "v/../x", "v/.hidden",
+    for (const std::string& name :
+         std::vector<std::string>{"", "top", "/v/a", "v//a", "v/a/", "../x", "v/../x", "v/.hidden",
                                   std::string("v/a\0b", 5), "v/" + std::string(256, 'n')}) {
       INFO(name);
       CHECK(PutString(*store, name, "x").err() == EINVAL);
@@ -103,18 +106,22 @@ inline void CheckObjectStoreContract(const std::function<std::unique_ptr<object:
     }
   }
   SECTION("a listing shows every object under a prefix, and stops when told") {
-    for (const char* name : {"v/a/1", "v/a/10", "v/b/1", "w/a/1", "v/a/c/d"}) REQUIRE(PutString(*store, name, name).ok());
+    for (const char* name : {"v/a/1", "v/a/10", "v/b/1", "w/a/1", "v/a/c/d"})
+      REQUIRE(PutString(*store, name, name).ok());
     CHECK(ListNames(*store, "") == std::set<std::string>{"v/a/1", "v/a/10", "v/b/1", "w/a/1", "v/a/c/d"});
     CHECK(ListNames(*store, "v/") == std::set<std::string>{"v/a/1", "v/a/10", "v/b/1", "v/a/c/d"});
     CHECK(ListNames(*store, "v/a/1") == std::set<std::string>{"v/a/1", "v/a/10"});
     CHECK(ListNames(*store, "v/a/1x").empty());
     CHECK(ListNames(*store, "nothing/").empty());
     int seen = 0;
-    CHECK(store->List("", [&](const object::ObjectInfo& info) {
-      CHECK(info.bytes == info.name.size());
-      CHECK(info.modified.ns > 0);
-      return ++seen < 2;
-    }).ok());
+    CHECK(store
+              ->List("",
+                     [&](const object::ObjectInfo& info) {
+                       CHECK(info.bytes == info.name.size());
+                       CHECK(info.modified.ns > 0);
+                       return ++seen < 2;
+                     })
+              .ok());
     CHECK(seen == 2);
   }
   SECTION("a barrier over many objects, again and from many threads") {

@@ -22,10 +22,10 @@ class FaultyObjectStore final : public object::ObjectStore {
  public:
   struct Rule {
     Op op;
-    int err = 0;               // 0: only delay
-    std::string name_part;     // fits names that contain it
-    int times = -1;            // then the rule is spent; -1: for ever
-    int after = 0;             // lets that many fitting calls pass first
+    int err = 0;            // 0: only delay
+    std::string name_part;  // fits names that contain it
+    int times = -1;         // then the rule is spent; -1: for ever
+    int after = 0;          // lets that many fitting calls pass first
     std::chrono::milliseconds delay{0};
   };
 
@@ -102,7 +102,8 @@ class FaultyObjectStore final : public object::ObjectStore {
       }
     }
     if (delay.count() > 0) std::this_thread::sleep_for(delay);
-    return err == 0 ? Status() : Status::FromErrno("object " + std::string(name) + " (fault on request)", err);
+    return err == 0 ? Status()
+                    : Status::FromErrno("object " + std::string(name) + " (fault on request)", err);
   }
 
   object::ObjectStore& base_;

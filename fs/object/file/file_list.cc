@@ -25,7 +25,9 @@ struct CloseDir {
 };
 using OpenDir = std::unique_ptr<DIR, CloseDir>;
 
-bool IsOld(const struct stat& st, int64_t now_sec) { return st.st_mtim.tv_sec < now_sec - kLeftoverSeconds; }
+bool IsOld(const struct stat& st, int64_t now_sec) {
+  return st.st_mtim.tv_sec < now_sec - kLeftoverSeconds;
+}
 
 // Could `path` (a folder, no slash at its end) hold names that start with `prefix`?
 bool MayHold(const std::string& path, std::string_view prefix) {
@@ -45,7 +47,8 @@ Status FileStore::ListFolder(const std::string& folder, std::string_view prefix,
                              const std::function<bool(const ObjectInfo&)>& visit, bool* more) {
   const std::string path = folder.empty() ? "." : folder;
   const int fd = ::openat(root_.get(), path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0) return errno == ENOENT && !folder.empty() ? Status() : Failure("list the folder of", path, errno);
+  if (fd < 0)
+    return errno == ENOENT && !folder.empty() ? Status() : Failure("list the folder of", path, errno);
   OpenDir dir(::fdopendir(fd));
   if (!dir) {
     const int err = errno;

@@ -22,16 +22,20 @@
 namespace moorfs::object {
 namespace {
 
-std::string_view FolderOf(std::string_view name) { return name.substr(0, name.rfind('/')); }
-std::string_view LeafOf(std::string_view name) { return name.substr(name.rfind('/') + 1); }
+std::string_view FolderOf(std::string_view name) {
+  return name.substr(0, name.rfind('/'));
+}
+std::string_view LeafOf(std::string_view name) {
+  return name.substr(name.rfind('/') + 1);
+}
 
 // Writes or reads all of `pieces`; `io` is pwritev- or preadv-like. The count
 // moved, short only at the end of a file; -1 with errno.
 template <typename Io>
 ssize_t MoveAll(std::span<const iovec> pieces, uint64_t offset, Io io) {
   ssize_t total = 0;
-  size_t next = 0;   // first piece not moved whole
-  size_t skip = 0;   // bytes of it that were
+  size_t next = 0;  // first piece not moved whole
+  size_t skip = 0;  // bytes of it that were
   iovec batch[64];
   while (next < pieces.size()) {
     int count = 0;
@@ -297,7 +301,8 @@ Result<size_t> FileStore::TryGet(std::string_view name, uint64_t offset, std::sp
 
 bool FileStore::WillNeed(std::string_view name, uint64_t offset, uint64_t bytes) {
   if (auto file = OpenObject(name, "read ahead in")) {
-    ::posix_fadvise((*file)->fd.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+    ::posix_fadvise((*file)->fd.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes),
+                    POSIX_FADV_WILLNEED);
   }
   return true;
 }
@@ -326,7 +331,8 @@ Status FileStore::Delete(std::string_view name) {
 Result<Space> FileStore::GetSpace() {
   struct statvfs st;
   if (::fstatvfs(root_.get(), &st) != 0) return Error(Status::FromErrno("ask the free space of " + Url()));
-  return Space{static_cast<uint64_t>(st.f_blocks) * st.f_frsize, static_cast<uint64_t>(st.f_bavail) * st.f_frsize};
+  return Space{static_cast<uint64_t>(st.f_blocks) * st.f_frsize,
+               static_cast<uint64_t>(st.f_bavail) * st.f_frsize};
 }
 
 }  // namespace moorfs::object

@@ -19,7 +19,8 @@ Status NoSuchObject(std::string_view what, std::string_view name) {
 Status MemStore::Put(std::string_view name, std::span<const iovec> pieces) {
   RETURN_IF_ERROR(ValidateObjectName(name));
   Object object;
-  for (const iovec& piece : pieces) object.bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
+  for (const iovec& piece : pieces)
+    object.bytes.append(static_cast<const char*>(piece.iov_base), piece.iov_len);
   object.modified = Timestamp::Now();
   std::lock_guard lock(mutex_);
   objects_.insert_or_assign(std::string(name), std::move(object));
@@ -68,7 +69,8 @@ Status MemStore::List(std::string_view prefix, const std::function<bool(const Ob
   std::vector<ObjectInfo> found;  // so that `visit` may call the store
   {
     std::lock_guard lock(mutex_);
-    for (auto it = objects_.lower_bound(prefix); it != objects_.end() && it->first.starts_with(prefix); ++it) {
+    for (auto it = objects_.lower_bound(prefix); it != objects_.end() && it->first.starts_with(prefix);
+         ++it) {
       found.push_back({it->first, it->second.bytes.size(), it->second.modified});
     }
   }
@@ -90,7 +92,8 @@ Status MemStore::InitStore(const Uuid& uuid, bool force) {
 Status MemStore::CheckStore(const Uuid& uuid) {
   std::lock_guard lock(mutex_);
   if (!volume_) return Status(ENOENT, "open object store mem:: it is no volume's yet");
-  if (*volume_ != uuid) return Status(EMEDIUMTYPE, "open object store mem:: it belongs to volume " + FormatUuid(*volume_));
+  if (*volume_ != uuid)
+    return Status(EMEDIUMTYPE, "open object store mem:: it belongs to volume " + FormatUuid(*volume_));
   return {};
 }
 

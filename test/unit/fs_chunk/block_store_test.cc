@@ -51,7 +51,8 @@ Result<std::string> Read(BlockStore& blocks, const ObjectId& object, uint32_t of
   return out;
 }
 
-std::unique_ptr<BlockStore> Make(object::ObjectStore& store, Codec codec = Codec::kNone, uint64_t memory = 8 << 20) {
+std::unique_ptr<BlockStore> Make(object::ObjectStore& store, Codec codec = Codec::kNone,
+                                 uint64_t memory = 8 << 20) {
   BlockStoreOptions options;
   options.volume = kVolume;
   options.codec = codec;
@@ -75,8 +76,8 @@ TEST_CASE("names of blocks lead back to their ids, other names to none") {
   CHECK(name == "01020304-0506-0708-090a-0b0c0d0e0f10/0000000000abcdef/4/1388");
   CHECK(blocks->IdOf(name) == object);
   for (const std::string& other :
-       {std::string(), std::string("x"), name + "0/", name.substr(0, name.size() - 1) + "g", "0" + name.substr(1, 9),
-        "11" + name.substr(2), name + " ", name.substr(0, 54) + "5/1388"}) {
+       {std::string(), std::string("x"), name + "0/", name.substr(0, name.size() - 1) + "g",
+        "0" + name.substr(1, 9), "11" + name.substr(2), name + " ", name.substr(0, 54) + "5/1388"}) {
     INFO(other);
     CHECK_FALSE(blocks->IdOf(other));
   }
@@ -90,7 +91,8 @@ TEST_CASE("every codec gives back every range, cold, warm and through the disk c
   INFO(CodecName(codec) << " file=" << file << " disk=" << disk);
   TempDir dir;
   object::MemStore mem;
-  std::unique_ptr<object::ObjectStore> files = object::OpenObjectStore("file:" + (dir / "store"), true).value();
+  std::unique_ptr<object::ObjectStore> files =
+      object::OpenObjectStore("file:" + (dir / "store"), true).value();
   object::ObjectStore& store = file ? *files : mem;
   BlockStoreOptions options;
   options.volume = kVolume;
@@ -172,7 +174,8 @@ TEST_CASE("damage anywhere in an object is EIO for what it touches, never other 
   const std::string good = store.Bytes(name).value();
   const size_t header_bytes = block::Header::Length(good).value();
   std::mt19937 random(5);
-  std::vector<size_t> places = {0, 9, 16, 20, 24, 33, 50, 66, 75, 97, 110, header_bytes - 1, header_bytes, good.size() - 1};
+  std::vector<size_t> places = {
+      0, 9, 16, 20, 24, 33, 50, 66, 75, 97, 110, header_bytes - 1, header_bytes, good.size() - 1};
   for (int i = 0; i < 100; i++) places.push_back(random() % good.size());
   for (const size_t place : places) {
     INFO("byte " << place);
@@ -194,7 +197,8 @@ TEST_CASE("damage anywhere in an object is EIO for what it touches, never other 
     // One frame's damage leaves the others readable.
     if (place >= header_bytes) CHECK(failed <= 5);
   }
-  for (size_t size : {size_t{0}, size_t{50}, header_bytes - 1, header_bytes, good.size() / 2, good.size() - 1}) {
+  for (size_t size :
+       {size_t{0}, size_t{50}, header_bytes - 1, header_bytes, good.size() / 2, good.size() - 1}) {
     INFO("cut to " << size);
     store.Overwrite(name, good.substr(0, size));
     const auto blocks = Make(store, codec);
@@ -321,7 +325,8 @@ TEST_CASE("readers at work while blocks are deleted see the bytes or EIO") {
         const uint32_t offset = random() % 150000;
         out.assign(1 + random() % (150000 - offset), '?');
         if (random() % 8 == 0) blocks->Prefetch({1, i + 1}, offset, out.size());
-        if (random() % 4 == 0 ? blocks->TryRead({1, i + 1}, offset, out) : blocks->Read({1, i + 1}, offset, out).ok()) {
+        if (random() % 4 == 0 ? blocks->TryRead({1, i + 1}, offset, out)
+                              : blocks->Read({1, i + 1}, offset, out).ok()) {
           good++;
           wrong += std::string_view(out) != std::string_view(contents[i]).substr(offset, out.size());
         }

@@ -11,8 +11,12 @@
 namespace moorfs::chunk {
 namespace {
 
-SliceRecord Data(uint32_t pos, uint32_t len, uint64_t id, uint32_t offset = 0) { return {pos, len, {1, id}, offset}; }
-SliceRecord Hole(uint32_t pos, uint32_t len) { return {pos, len, {}, 0}; }
+SliceRecord Data(uint32_t pos, uint32_t len, uint64_t id, uint32_t offset = 0) {
+  return {pos, len, {1, id}, offset};
+}
+SliceRecord Hole(uint32_t pos, uint32_t len) {
+  return {pos, len, {}, 0};
+}
 
 TEST_CASE("a later record covers the middle of an earlier one") {
   ChunkMap map;

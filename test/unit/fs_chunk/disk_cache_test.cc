@@ -16,7 +16,9 @@ namespace {
 
 using test::TempDir;
 
-FrameKey Key(uint64_t id, uint32_t frame = 0) { return {{1, id}, frame}; }
+FrameKey Key(uint64_t id, uint32_t frame = 0) {
+  return {{1, id}, frame};
+}
 
 std::string Bytes(uint64_t id, size_t size) {
   std::string out(size, '\0');

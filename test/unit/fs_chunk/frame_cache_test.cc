@@ -13,7 +13,9 @@ namespace {
 
 using Outcome = FrameCache::Outcome;
 
-FrameKey Key(uint64_t id, uint32_t frame = 0) { return {{1, id}, frame}; }
+FrameKey Key(uint64_t id, uint32_t frame = 0) {
+  return {{1, id}, frame};
+}
 
 bool Fill(FrameCache& cache, const FrameKey& key, char byte, uint32_t bytes = 4096) {
   FrameCache::Ref ref;
@@ -75,7 +77,8 @@ TEST_CASE("pinned frames outlive eviction and deletion") {
   FrameCache::Ref gone;
   CHECK(cache.Acquire(Key(1), 4096, false, true, &gone) == Outcome::kMiss);
   std::vector<FrameCache::Ref> pins(3);
-  for (uint64_t i = 0; i < 3; i++) REQUIRE(cache.Acquire(Key(90 + i), 4096, true, true, &pins[i]) == Outcome::kFill);
+  for (uint64_t i = 0; i < 3; i++)
+    REQUIRE(cache.Acquire(Key(90 + i), 4096, true, true, &pins[i]) == Outcome::kFill);
   CHECK(cache.Acquire(Key(99), 4096, true, true, &gone) == Outcome::kFull);
   pin.Reset();
   CHECK(cache.Acquire(Key(99), 4096, true, true, &gone) == Outcome::kFill);

@@ -3,19 +3,20 @@
 // The block codec alone: its bytes, which never change again, and what it does
 // with bytes that nobody promised.
 
+#include "fs/format/block.h"
+
 #include <catch2/catch.hpp>
 #include <cstdio>
 #include <cstring>
 #include <random>
-
-#include "fs/format/block.h"
 
 namespace moorfs::block {
 namespace {
 
 using Catch::Matchers::Contains;
 
-const Uuid kVolume = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff};
+const Uuid kVolume = {0x00, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77,
+                      0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff};
 const ObjectId kObject{0x0102030405060708, 0x1112131415161718};
 
 std::string Encode(const std::string& raw, Codec codec, uint32_t frame_bytes = kDefaultFrameBytes) {
@@ -23,7 +24,8 @@ std::string Encode(const std::string& raw, Codec codec, uint32_t frame_bytes = k
   const iovec piece{const_cast<char*>(raw.data()), raw.size()};
   REQUIRE(encoder.Encode({kVolume, codec, frame_bytes}, kObject, {&piece, 1}).ok());
   std::string out;
-  for (const iovec& part : encoder.pieces()) out.append(static_cast<const char*>(part.iov_base), part.iov_len);
+  for (const iovec& part : encoder.pieces())
+    out.append(static_cast<const char*>(part.iov_base), part.iov_len);
   CHECK(out.size() == encoder.object_bytes());
   return out;
 }
@@ -53,22 +55,32 @@ std::string Hex(std::string_view bytes) {
 std::string Mixed(size_t size, uint64_t seed) {
   std::mt19937_64 random(seed);
   std::string out(size, '\0');
-  for (size_t i = 0; i < size; i++) out[i] = (i / 6000) % 2 ? static_cast<char>(random()) : "to be or not"[i % 12];
+  for (size_t i = 0; i < size; i++)
+    out[i] = (i / 6000) % 2 ? static_cast<char>(random()) : "to be or not"[i % 12];
   return out;
 }
 
 TEST_CASE("the bytes of a plain block are the documented ones") {
   const std::string object = Encode("hello block", Codec::kNone);
   CHECK(Hex(object) ==
-        "4d6f6f72426c6b0a"                  // magic
-        "1519aa9ffe367985"                        // checksum of what follows in the header
-        "01000000" "70000000"               // version 1, codec none, flags; header of 112 bytes
-        "0b000000" "00800000" "01000000"    // 11 raw bytes, frames of 32 KiB, 1 frame
-        "1000" "0000" "00000000" "00000000" // table entries of 16 bytes; no cipher
+        "4d6f6f72426c6b0a"  // magic
+        "1519aa9ffe367985"  // checksum of what follows in the header
+        "01000000"
+        "70000000"  // version 1, codec none, flags; header of 112 bytes
+        "0b000000"
+        "00800000"
+        "01000000"  // 11 raw bytes, frames of 32 KiB, 1 frame
+        "1000"
+        "0000"
+        "00000000"
+        "00000000"                          // table entries of 16 bytes; no cipher
         "00112233445566778899aabbccddeeff"  // volume
-        "0807060504030201" "1817161514131211"
+        "0807060504030201"
+        "1817161514131211"
         "00000000000000000000000000000000"  // nonce of the cipher
-        "0b000000" "00000000" "c945272c617df39b"
+        "0b000000"
+        "00000000"
+        "c945272c617df39b"
         "68656c6c6f20626c6f636b");
 }
 
@@ -175,7 +187,8 @@ TEST_CASE("a well-made frame that does not decompress is refused") {
     std::mt19937 random(11);
     for (int i = 0; i < 2000; i++) {
       std::string bad = good;
-      for (int k = 0; k < 1 + i % 8; k++) bad[frame.offset + random() % frame.stored_bytes] = static_cast<char>(random());
+      for (int k = 0; k < 1 + i % 8; k++)
+        bad[frame.offset + random() % frame.stored_bytes] = static_cast<char>(random());
       const uint64_t hash = Hash(std::string_view(bad).substr(frame.offset, frame.stored_bytes));
       bad = Forge(bad, 96 + 8, std::string_view(reinterpret_cast<const char*>(&hash), 8));
       const auto got = Decode(bad);  // other bytes perhaps, but never out of bounds
@@ -195,9 +208,11 @@ TEST_CASE("random changes of a block never yield other bytes and never read out 
         std::string bad = good;
         const uint32_t kind = random() % 4;
         const size_t range = kind == 0 ? bad.size() : std::min(bad.size(), header_bytes);
-        for (uint32_t changes = 1 + random() % 4; changes > 0; changes--) bad[random() % range] = static_cast<char>(random());
+        for (uint32_t changes = 1 + random() % 4; changes > 0; changes--)
+          bad[random() % range] = static_cast<char>(random());
         if (kind == 2) bad.resize(random() % bad.size());
-        if (kind == 3) bad.insert(random() % bad.size(), std::string(1 + random() % 50, static_cast<char>(random())));
+        if (kind == 3)
+          bad.insert(random() % bad.size(), std::string(1 + random() % 50, static_cast<char>(random())));
         // An exact allocation, so that a sanitizer sees one byte too many.
         const std::vector<char> exact(bad.begin(), bad.end());
         const auto got = Decode({exact.data(), exact.size()});

@@ -3,9 +3,8 @@
 // The object store contract on every store there is, and through the wrapper
 // that tests use to inject faults.
 
-#include "test/contract/object_contract.h"
-
 #include "fs/object/mem/mem_store.h"
+#include "test/contract/object_contract.h"
 #include "test/support/faulty_object_store.h"
 #include "test/support/temp_dir.h"
 
@@ -15,9 +14,8 @@ namespace {
 TEST_CASE("the file store keeps the object store contract") {
   TempDir dir;
   int count = 0;
-  CheckObjectStoreContract([&] {
-    return object::OpenObjectStore("file:" + (dir / std::to_string(count++)), true).value();
-  });
+  CheckObjectStoreContract(
+      [&] { return object::OpenObjectStore("file:" + (dir / std::to_string(count++)), true).value(); });
 }
 
 TEST_CASE("the memory store keeps the object store contract") {

@@ -92,7 +92,8 @@ TEST_CASE("a marker that is damaged, newer or gone keeps a volume from mounting"
   const Uuid uuid = RandomUuid();
   REQUIRE(store->InitStore(uuid, false).ok());
   const std::string marker = dir / object::kMarkerName;
-  std::ofstream(marker) << "{\"kind\":\"moorfs object store\",\"version\":2,\"volume\":\"" << FormatUuid(uuid) << "\"}";
+  std::ofstream(marker) << "{\"kind\":\"moorfs object store\",\"version\":2,\"volume\":\"" << FormatUuid(uuid)
+                        << "\"}";
   CHECK(store->CheckStore(uuid).err() == EPROTONOSUPPORT);
   for (const char* text : {"", "{", "[]", "{\"kind\":7}", "{\"kind\":\"moorfs object store\",\"version\":1}",
                            "{\"kind\":\"moorfs object store\",\"version\":\"x\",\"volume\":\"y\"}"}) {
@@ -164,8 +165,8 @@ class LyingDisk {
     const std::string image = path + "/backing/image";
     if (backed_) std::ofstream(image).close();
     mounted_ = backed_ && ::truncate(image.c_str(), 64 << 20) == 0 &&
-               std::system(("mkfs.ext4 -q -O ^has_journal " + image + " && mount -o loop,errors=continue " + image + " " +
-                            path + "/disk")
+               std::system(("mkfs.ext4 -q -O ^has_journal " + image + " && mount -o loop,errors=continue " +
+                            image + " " + path + "/disk")
                                .c_str()) == 0;
   }
   ~LyingDisk() {
