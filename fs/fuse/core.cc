@@ -56,6 +56,7 @@ bool ChangesSomething(uint32_t opcode) {
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
     case FUSE_SETLK:
+    case FUSE_SETLKW:
     case FUSE_FALLOCATE:
     case FUSE_COPY_FILE_RANGE:
       return true;
@@ -283,6 +284,7 @@ ssize_t Core::Writev(const iovec* iov, int count) {
   if (t_call) {
     t_call->error = -static_cast<const fuse_out_header*>(iov[0].iov_base)->error;
     if (t_call->slot != kNoSlot) SaveReply(*t_call, iov, count, bytes);
+    if (t_call->parked != kNoSlot) slots_->SaveParkedAnswer(t_call->parked, t_call->opcode, t_call->error);
   }
   const ssize_t n = ::writev(fd_, iov, count);
   if (n >= 0 || errno == ENOENT) return n;

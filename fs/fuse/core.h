@@ -166,6 +166,7 @@ class Core : public std::enable_shared_from_this<Core> {
   void ReceiveResent();
   void ExecuteLeftovers(const std::vector<Leftover>& leftovers);
   void RepeatReply(uint32_t slot, uint64_t unique);
+  void SendAgain(const void* reply, size_t bytes);
 
   // Receiving.
   enum class Received { kRequest, kNothing, kEnd };

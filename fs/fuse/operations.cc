@@ -572,6 +572,8 @@ void StartLock(fuse_req_t req, fuse_ino_t ino, uint64_t handle, bool wait) {
   Call& call = Begin(req);
   Core& core = *call.core;
   const auto in = core.Argument<fuse_lk_in>(call);
+  // flock(LOCK_UN) says "wait" too, but nothing will.
+  if (in.lk.type == F_UNLCK) wait = false;
   // A lock may be waited for as long as anybody likes.
   if (wait) core.TryPark(call);
   call.deferred = true;

@@ -15,7 +15,7 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kHeaderAreaBytes = 1 << 20;
 // Nearly every request but large writes fits; mapped for each slot in use.
-constexpr uint32_t kSmallBytes = 16 << 10;
+constexpr uint32_t kSmallBytes = 20 << 10;
 
 uint64_t RoundUp(uint64_t n) { return (n + kPage - 1) / kPage * kPage; }
 
@@ -61,6 +61,7 @@ std::vector<Leftover> SlotTable::FindLeftovers() {
   free_.clear();
   for (uint32_t slot = count_; slot-- > 0;) {
     SlotHeader& h = headers_[slot];
+    if (h.held_large.load(std::memory_order_relaxed) != 0) large_seen_ = true;
     const auto state = static_cast<SlotState>(h.state.load(std::memory_order_acquire));
     const bool in_use = state == SlotState::kReading || state == SlotState::kReceived || state == SlotState::kReplying;
     if (!in_use || !IsWholeRequest(buffer(slot), 0, buffer_bytes_) || request(slot)->unique == 0) {
@@ -97,11 +98,14 @@ std::vector<ParkedLeftover> SlotTable::FindParked() {
   std::lock_guard lock(mutex_);
   std::erase_if(free_parked_, [&](uint32_t i) {
     const ParkedRequest& p = parked_[i];
-    if (p.state.load(std::memory_order_acquire) != 1) return false;
-    const uint64_t unique = LoadUnique(p.request);
-    if (p.bytes > kParkedBytes || !IsWholeRequest(p.request, p.bytes, kParkedBytes) || unique == 0) return false;
-    if (!parked_by_unique_.emplace(unique, i).second) return false;  // died while parking it anew
-    out.push_back({i, unique});
+    const auto state = static_cast<ParkedState>(p.state.load(std::memory_order_acquire));
+    if (state != ParkedState::kWaiting && state != ParkedState::kAnswered) return false;
+    if (p.bytes > kParkedBytes || !IsWholeRequest(p.request, p.bytes, kParkedBytes)) return false;
+    const uint64_t as_sent = reinterpret_cast<const fuse_in_header*>(p.request)->unique;
+    const uint64_t unique = as_sent & ~kResentBit;
+    // A second entry: its client died while it parked the request anew.
+    if (unique == 0 || !parked_by_unique_.emplace(unique, i).second) return false;
+    out.push_back({i, as_sent, state == ParkedState::kAnswered, p.error});
     return true;
   });
   return out;
@@ -110,7 +114,9 @@ std::vector<ParkedLeftover> SlotTable::FindParked() {
 void SlotTable::DropAllParked() {
   std::lock_guard lock(mutex_);
   for (uint32_t i = 0; i < parked_capacity_; ++i) {
-    if (parked_[i].state.load(std::memory_order_relaxed) != 0) parked_[i].state.store(0, std::memory_order_release);
+    std::atomic<uint32_t>& state = parked_[i].state;
+    // Only looked at, an entry that was never used costs no memory of its own.
+    if (state.load(std::memory_order_relaxed) != 0) state.store(0, std::memory_order_release);
   }
 }
 
@@ -222,9 +228,12 @@ void SlotTable::FinishRead(uint32_t slot) {
   if (bytes > populated_[slot]) {
     // The kernel's copy has mapped them.
     populated_[slot] = static_cast<uint32_t>(std::min(RoundUp(bytes), uint64_t{stride_}));
-    large_seen_.store(true, std::memory_order_relaxed);
   }
   SlotHeader& h = headers_[slot];
+  if (bytes > kSmallBytes) {
+    h.held_large.store(1, std::memory_order_relaxed);
+    large_seen_.store(true, std::memory_order_relaxed);
+  }
   h.unique = request(slot)->unique & ~kResentBit;
   h.state.store(static_cast<uint32_t>(SlotState::kReceived), std::memory_order_release);
 }
@@ -243,6 +252,7 @@ void SlotTable::Trim() {
   for (uint32_t slot : idle) {
     arena_.Punch(buffer(slot) + kSmallBytes, stride_ - kSmallBytes);
     populated_[slot] = kSmallBytes;
+    headers_[slot].held_large.store(0, std::memory_order_relaxed);
   }
   std::lock_guard lock(mutex_);
   // To the cold end of the list.
@@ -266,8 +276,15 @@ uint32_t SlotTable::Park(uint32_t slot) {
   p.bytes = bytes;
   p.interrupted.store(headers_[slot].interrupted.load());
   std::memcpy(p.request, buffer(slot), bytes);
-  p.state.store(1, std::memory_order_release);
+  p.state.store(static_cast<uint32_t>(ParkedState::kWaiting), std::memory_order_release);
   return parked;
+}
+
+void SlotTable::SaveParkedAnswer(uint32_t parked, uint32_t opcode, int error) {
+  if (opcode != FUSE_SETLKW) return;
+  ParkedRequest& p = parked_[parked];
+  p.error = static_cast<uint32_t>(error);
+  p.state.store(static_cast<uint32_t>(ParkedState::kAnswered), std::memory_order_release);
 }
 
 void SlotTable::Unpark(uint32_t parked, uint64_t unique) {

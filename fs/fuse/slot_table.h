@@ -65,16 +65,19 @@ struct SlotHeader {
   std::atomic<uint32_t> interrupted;
   uint64_t unique;  // without kResentBit; valid from kReceived on
   uint32_t reply_bytes;  // 0: the reply was not saved (the operation may be repeated)
-  uint32_t reserved[3];
+  std::atomic<uint32_t> held_large;  // a request of more than kSmallBytes was here
+  uint32_t reserved[2];
   char reply[kSavedReplyBytes];  // fuse_out_header and payload
 };
 static_assert(sizeof(SlotHeader) == 256);
 
+enum class ParkedState : uint32_t { kFree = 0, kWaiting = 1, kAnswered = 2 };
+
 struct ParkedRequest {
-  std::atomic<uint32_t> state;  // 0 free, 1 live
+  std::atomic<uint32_t> state;
   std::atomic<uint32_t> interrupted;
   uint32_t bytes;
-  uint32_t reserved;
+  uint32_t error;  // of the answer, in kAnswered
   char request[kParkedBytes];
 };
 static_assert(sizeof(ParkedRequest) == 128);
@@ -88,7 +91,9 @@ struct Leftover {
 
 struct ParkedLeftover {
   uint32_t index = kNoSlot;
-  uint64_t unique = 0;
+  uint64_t unique = 0;    // as the kernel sent it
+  bool answered = false;  // with `error`; the kernel may not have got it
+  uint32_t error = 0;
 };
 
 class SlotTable {
@@ -140,6 +145,9 @@ class SlotTable {
   // large or the area is full: then it keeps its slot.
   uint32_t Park(uint32_t slot);
   void Unpark(uint32_t parked, uint64_t unique);
+  // Before the answer is sent: a lock that was granted and given up since must
+  // not be taken a second time. Only for operations whose answer is its errno.
+  void SaveParkedAnswer(uint32_t parked, uint32_t opcode, int error);
   // Brings a parked request of a predecessor into a slot, to be processed; it
   // stays parked.
   void CopyParked(uint32_t parked, uint32_t into_slot);
@@ -173,7 +181,8 @@ class SlotTable {
   // Bytes at the front of each buffer whose pages this process has mapped.
   std::vector<uint32_t> populated_;
   std::vector<bool> used_since_trim_;
-  // A request larger than kSmallBytes was seen: map whole buffers from now on.
+  // A request larger than kSmallBytes was seen, by this client or one before:
+  // map whole buffers from now on.
   std::atomic<bool> large_seen_{false};
   std::atomic<uint32_t> used_{0};
 

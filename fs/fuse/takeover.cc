@@ -198,7 +198,7 @@ void Core::ExecuteLeftovers(const std::vector<Leftover>& leftovers) {
   for (const Leftover& leftover : leftovers) {
     slots_->Claim(leftover.unique);
     const bool also_parked = std::any_of(parked.begin(), parked.end(),
-                                         [&](const ParkedLeftover& p) { return p.unique == leftover.unique; });
+                                         [&](const ParkedLeftover& p) { return (p.unique & ~kResentBit) == leftover.unique; });
     if (also_parked) {
       slots_->ReleaseLeftovers(leftover.unique);
       continue;
@@ -215,6 +215,15 @@ void Core::ExecuteLeftovers(const std::vector<Leftover>& leftovers) {
     PostProcess(leftover.slot, call);
   }
   for (const ParkedLeftover& p : parked) {
+    if (p.answered) {
+      fuse_out_header out{};
+      out.len = sizeof out;
+      out.error = -static_cast<int32_t>(p.error % 1000);
+      out.unique = p.unique;
+      SendAgain(&out, sizeof out);
+      slots_->Unpark(p.index, p.unique & ~kResentBit);
+      continue;
+    }
     const uint32_t slot = slots_->Acquire(true);
     slots_->CopyParked(p.index, slot);
     Call call;
@@ -233,8 +242,13 @@ void Core::RepeatReply(uint32_t slot, uint64_t unique) {
   auto* out = reinterpret_cast<fuse_out_header*>(reply);
   out->unique = unique;
   out->len = bytes;
+  SendAgain(reply, bytes);
+}
+
+void Core::SendAgain(const void* reply, size_t bytes) {
   repeated_.fetch_add(1, std::memory_order_relaxed);
   resent_.fetch_add(1, std::memory_order_relaxed);
+  // ENOENT: the predecessor's was received.
   if (::write(fd_, reply, bytes) < 0 && errno != ENOENT) {
     LOG_WARNING("fuse") << "repeat a reply: the kernel says " << ErrnoName(errno);
   }
