@@ -223,6 +223,9 @@ TEST_CASE("what cannot be read is reported, and nothing is let go because of it"
   const FsckReport report = Check(town, true);
   INFO(Texts(report));
   REQUIRE(report.counts.contains(Damage::kUnreadable));
+  std::string refs;
+  town.Change([&](kv::Transaction& txn) { refs = Must(txn.Get(keys::ObjectRefs(town.object))).value_or(""); });
+  REQUIRE(DecodeLe64(refs) == 2);
   REQUIRE(CountFamily(*town.kv, 'Z') == 0);
   REQUIRE(CountFamily(*town.kv, 'D') == 0);
 }

@@ -9,6 +9,7 @@ namespace moorfs::meta::testing {
 namespace {
 
 constexpr uint32_t kPieces = 700;
+constexpr size_t kOpening = 3;  // transactions of Meta::Open
 
 // Pieces of 100 bytes, 200 apart, kPieces in each of three chunks: a removal
 // of them takes several transactions.
@@ -47,10 +48,9 @@ TEST_CASE("what a truncation cut off never comes back, wherever it is interrupte
     Fill(volume, ino);
     const uint64_t cut = 50;  // inside the first piece
     {
-      DyingStore dying(*volume.kv, transactions + 3);  // opening takes some too
-      auto meta = Meta::Open(dying, {});
-      if (!meta) continue;
-      completed = (*meta)->Truncate({}, ino, cut, false).has_value();
+      DyingStore dying(*volume.kv, transactions + kOpening);
+      const auto meta = Must(Meta::Open(dying, {}));
+      completed = meta->Truncate({}, ino, cut, false).has_value();
     }
     volume.Reopen(*volume.kv);
     const uint64_t length = Must(volume.meta->GetAttr(ino)).length;
@@ -82,6 +82,34 @@ TEST_CASE("what a truncation cut off never comes back, wherever it is interrupte
       }
     }
     RequireExactCounts(*volume.kv);
+  }
+}
+
+TEST_CASE("a deeper truncation by another client in the middle of one is finished as well") {
+  for (size_t when = 3; when < 9; ++when) {
+    Volume volume;
+    const Ino ino = volume.NewFile("f");
+    Fill(volume, ino);
+    DyingStore outer(*volume.kv, SIZE_MAX, [&](size_t transaction) {
+      if (transaction != when) return;
+      // Gets as far as the first transaction of its own truncation.
+      DyingStore inner(*volume.kv, kOpening + 1);
+      auto other = Must(Meta::Open(inner, {}));
+      REQUIRE_FALSE(other->Truncate({}, ino, 50, false));
+    });
+    auto meta = Must(Meta::Open(outer, {}));
+    Must(meta->Truncate({}, ino, kChunkBytes + 50, false));
+    Must(meta->Truncate({}, ino, 3 * kChunkBytes, false));
+    RequireExactCounts(*volume.kv);
+    Reader reader(*volume.meta, ino);
+    const bool deeper = reader.At(250) == 0;
+    const uint64_t cut = deeper ? 50 : kChunkBytes + 50;
+    for (uint32_t chunk = 0; chunk < 3; ++chunk) {
+      for (uint32_t i = 0; i < kPieces; ++i) {
+        const uint64_t p = chunk * kChunkBytes + i * 200 + 60;
+        if (p >= cut && reader.At(p) != 0) FAIL("byte " << p << " came back, met at transaction " << when);
+      }
+    }
   }
 }
 

@@ -59,10 +59,12 @@ struct Volume {
   uint64_t next_object = 1;
 };
 
-// An engine that dies after a number of transactions.
+// An engine that dies after a number of transactions; `before` may be called
+// before each of them, with its number.
 class DyingStore : public kv::KvStore {
  public:
-  DyingStore(kv::KvStore& inner, size_t transactions) : inner_(inner), left_(transactions) {}
+  DyingStore(kv::KvStore& inner, size_t transactions, std::function<void(size_t)> before = {})
+      : inner_(inner), left_(transactions), before_(std::move(before)) {}
   Status Sync() override { return inner_.Sync(); }
   Result<std::unique_ptr<kv::Snapshot>> NewSnapshot() override { return inner_.NewSnapshot(); }
   bool exclusive() const override { return inner_.exclusive(); }
@@ -72,12 +74,15 @@ class DyingStore : public kv::KvStore {
   Status TransactOnce(const Body& body, int) override {
     if (left_ == 0) return Status(EIO, "the engine died");
     --left_;
+    if (before_) before_(count_++);
     return inner_.Transact(body);
   }
 
  private:
   kv::KvStore& inner_;
   size_t left_;
+  std::function<void(size_t)> before_;
+  size_t count_ = 0;
 };
 
 // One update with one piece of a new object of exactly that size.
