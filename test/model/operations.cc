@@ -336,6 +336,7 @@ void Model::Open() {
   if (Chance(5)) flags |= O_NOFOLLOW;
   if (Chance(3)) flags = O_RDONLY | O_DIRECTORY;
   if (ReferenceIs(path, S_IFIFO)) flags &= ~(O_DIRECT | O_TRUNC);
+  if (ReferenceIs(path, S_IFDIR)) flags &= ~O_DIRECT;  // a local file system's choice
   mode_t mode = Chance(70) ? 0644 : static_cast<mode_t>(Below(010000));
   Handle handle{.flags = flags, .path = path};
   size_t side = 0;
@@ -436,6 +437,7 @@ void Model::Chown() {
   auto id = [&] { return Chance(25) ? static_cast<uid_t>(-1) : Chance(40) ? 0u : 1000u + static_cast<uid_t>(Below(2)); };
   uid_t uid = id();
   gid_t gid = id();
+  if (uid == gid && gid == static_cast<gid_t>(-1)) return;  // clears set-id bits locally; FUSE sends nothing
   OnPath("lchown " + std::to_string(uid) + ":" + std::to_string(gid), path,
          [&](const std::string& full) { return lchown(full.c_str(), uid, gid); });
   SameStat(path);
@@ -559,14 +561,16 @@ void Model::ListWhileDeleting() {
     }
   }
   std::set<std::string> seen, deleted;
+  // The order of the listing is the file system's: its dice are its own.
+  std::mt19937_64 dice(random_());
   DIR* stream = opendir((roots_[0] + dir).c_str());
   if (!stream) Mismatch(dir, ReferenceIno(dir), std::string("opendir: ") + strerror(errno));
   while (dirent* entry = readdir(stream)) {
     std::string name = entry->d_name;
     if (name[0] == '.') continue;
     if (!seen.insert(name).second) Mismatch(dir, ReferenceIno(dir), "listing shows " + name + " twice");
-    if (Chance(50)) {
-      std::string victim = Chance(50) ? name : "n" + std::to_string(Below(count));
+    if (dice() & 1) {
+      std::string victim = dice() & 1 ? name : "n" + std::to_string(dice() % count);
       if (unlink((roots_[0] + dir + "/" + victim).c_str()) == 0) deleted.insert(victim);
     }
   }
@@ -636,7 +640,8 @@ void Model::Write() {
 
 void Model::Append() {
   Handle* handle = RandomHandle();
-  if (!handle || (handle->flags & O_DIRECT)) return;
+  struct stat st;
+  if (!handle || (handle->flags & O_DIRECT) || fstat(handle->fd[1], &st) || !S_ISREG(st.st_mode)) return;
   std::string bytes = RandomBytes(1 + Below(5000));
   if (!(handle->flags & O_APPEND) && lseek(handle->fd[0], 0, SEEK_END) != lseek(handle->fd[1], 0, SEEK_END)) {
     Mismatch(handle->path, handle->ino, "SEEK_END differs");
