@@ -39,7 +39,7 @@ HOLDERS = {
     "CLI/": ["fs/admin", "main.cc"],
     "lz4": ["fs/format"],
     "zstd": ["fs/format"],
-    "xxhash": ["fs/format", "common/base"],
+    "xxhash": ["fs/format", "fs/meta"],
     "catch2/": [],
 }
 
