@@ -49,6 +49,10 @@ constexpr int64_t kOtherErrorPauseNs = 1'000'000'000;
 constexpr char kRemedy[] = "; keep a copy of the directory, then restore it from a backup or load the last dump, "
                            "and run fsck";
 
+// Exists while a failed sync is not healed: the log's pages may be marked clean
+// and yet not be on disk, so whoever opens next must not go on with that log.
+constexpr char kDistrustLog[] = "/DISTRUST-LOG";
+
 leveldb::Slice ToSlice(std::string_view s) { return {s.data(), s.size()}; }
 std::string_view ToView(const leveldb::Slice& s) { return {s.data(), s.size()}; }
 
@@ -232,7 +236,8 @@ Status LevelDbStoreImpl::OpenDb(bool keep_log) {
   leveldb::Options options;
   options.create_if_missing = options_.create_if_missing;
   options.paranoid_checks = true;
-  options.reuse_logs = keep_log;
+  const std::string distrust = dir_ + kDistrustLog;
+  options.reuse_logs = keep_log && !base_->FileExists(distrust);
   options.env = env_.get();
   options.info_log = &logger_;
   options.write_buffer_size = leveldb_options_.write_buffer_bytes;
@@ -249,6 +254,7 @@ Status LevelDbStoreImpl::OpenDb(bool keep_log) {
     return status;
   }
   db_.reset(db);
+  if (base_->FileExists(distrust)) ::unlink(distrust.c_str());
   return {};
 }
 
@@ -316,6 +322,8 @@ Status LevelDbStoreImpl::Apply(const WriteSet& writes) {
 void LevelDbStoreImpl::MarkBroken(const Status& cause) {
   std::lock_guard lock(broken_mutex_);
   if (broken_.ok()) {
+    // Best effort: on a full disk there is no room for it, nor a failed sync.
+    UniqueFd distrust(::open((dir_ + kDistrustLog).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
     LOG_ERROR("leveldb") << cause.ToString() << "; commits fail until this passes";
   }
   broken_ = cause;
@@ -357,8 +365,6 @@ Status LevelDbStoreImpl::Reopen() {
     }
   }
   db_.reset();
-  // The log's pages may be marked clean by a failed sync and yet not be on
-  // disk, so nothing of it is kept.
   Status status = OpenDb(false);
   if (status.ok()) {
     std::lock_guard lock(broken_mutex_);

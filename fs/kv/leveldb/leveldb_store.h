@@ -39,6 +39,8 @@ struct LevelDbStore {
   // ENOENT: missing and not to be created. EBUSY: open elsewhere, the message
   // says by whom. ENOTEMPTY: holds something else. EIO: damaged; the message
   // names file and remedy. Snapshots must go before the store does.
+  // Options::read_only keeps transactions from writing; the open itself still
+  // needs a writable directory, as LevelDB recovers its logs then.
   static Result<std::unique_ptr<KvStore>> Open(const std::string& dir, const Options& options,
                                                const LevelDbOptions& leveldb_options = {});
 };

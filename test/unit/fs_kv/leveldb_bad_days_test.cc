@@ -193,5 +193,33 @@ TEST_CASE("a failed sync is reported, not forgotten, and healed by writing every
   store->reset();
 }
 
+size_t CountFiles(const std::string& dir, const std::string& extension) {
+  size_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(dir)) count += entry.path().extension() == extension ? 1 : 0;
+  return count;
+}
+
+TEST_CASE("a log whose sync failed is rewritten by the next process, any other is kept") {
+  log::SetLevel(log::Level::kError);
+  TempDir dir;
+  FailingSyncEnv env;
+  for (const bool fails : {false, true}) {
+    auto store = LevelDbStore::Open(dir / "db", kCreate, {.env = &env});
+    REQUIRE(store);
+    REQUIRE(Put(**store, fails ? 2 : 1).ok());
+    env.failing = fails;
+    CHECK((*store)->Sync().ok() == !fails);
+    store->reset();
+    env.failing = false;
+    auto next = LevelDbStore::Open(dir / "db", kCreate, {.env = &env});
+    REQUIRE(next);
+    CHECK(CountFiles(dir / "db", ".ldb") == (fails ? 1 : 0));
+    CHECK(Has(**next, 1));
+    CHECK(Has(**next, 2) == fails);
+    CHECK_FALSE(std::filesystem::exists(dir / "db/DISTRUST-LOG"));
+    next->reset();
+  }
+}
+
 }  // namespace
 }  // namespace moorfs::kv
