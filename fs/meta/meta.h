@@ -113,7 +113,7 @@ struct TrashEntry {
   FileType type = FileType::kFile;
   Timestamp deleted;
   uint64_t length = 0;
-  std::string path;  // best effort: parent's path at listing time
+  std::string path;  // where it was: its directory's path of today and its name; empty when that is gone
 };
 
 struct SessionInfo {

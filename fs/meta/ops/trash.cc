@@ -84,7 +84,7 @@ Status MetaImpl::VisitTrash(Timestamp before, const std::function<Result<bool>(c
 }
 
 Status MetaImpl::ListTrash(const std::function<bool(const TrashEntry&)>& visit) {
-  std::unordered_map<Ino, std::string> paths;
+  std::unordered_map<Ino, std::optional<std::string>> paths;  // of directories, when they can be told
   return VisitTrash({INT64_MAX}, [&](const kv::Entry& entry) -> Result<bool> {
     const auto key = ParseTrashSuffix(entry.suffix);
     if (!key) return Error(EIO, "listing the trash: a key is damaged; run moorfs fsck");
@@ -97,7 +97,9 @@ Status MetaImpl::ListTrash(const std::function<bool(const TrashEntry&)>& visit) 
     }
     if (paths.size() >= kMaxPathCache) paths.clear();
     auto [path, is_new] = paths.try_emplace(record.parent);
-    if (is_new) path->second = DirPath(record.parent).value_or(std::string());
+    if (is_new) {
+      if (auto above = DirPath(record.parent)) path->second = *std::move(above);
+    }
     TrashEntry out;
     out.ino = key->ino;
     out.parent = record.parent;
@@ -105,7 +107,7 @@ Status MetaImpl::ListTrash(const std::function<bool(const TrashEntry&)>& visit) 
     out.type = record.type;
     out.deleted = key->when;
     out.length = attr->length;
-    out.path = path->second;
+    if (path->second) out.path = *path->second + "/" + out.name;
     return visit(out);
   });
 }

@@ -45,7 +45,7 @@ TEST_CASE("the last name takes a file to the trash, with all it has") {
   CHECK(list[0].ino == f);
   CHECK(list[0].parent == d);
   CHECK(list[0].name == "f");
-  CHECK(list[0].path == "/d");
+  CHECK(list[0].path == "/d/f");
   CHECK(list[0].deleted == gone.attr.trashed);
 
   const Entry back = Ok(v.meta->RestoreTrash(f, std::nullopt));
@@ -68,7 +68,8 @@ TEST_CASE("a tree that was removed comes back from its leaf") {
   CHECK(Err(v.meta->ReadDir(b, 0, 1, false)) == 0);
   const auto list = List(v);
   REQUIRE(list.size() == 3);
-  CHECK(list[0].path == "/a/b");
+  CHECK(list[0].path == "/a/b/f");
+  CHECK(list[2].path == "/a");
   Ok(v.meta->RestoreTrash(f, std::nullopt));
   CHECK(Ok(v.meta->Resolve("/a/b/f")).ino == f);
   CHECK(Ok(v.meta->Paths(f)) == std::vector<std::string>{"/a/b/f"});
