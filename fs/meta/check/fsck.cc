@@ -67,7 +67,7 @@ class Taker {
     const auto trailing = keys::TrailingU64(suffix);
     switch (key->partition()[0]) {
       case 'C':
-        (key->partition()[1] == 'b' ? s_.bytes_counter : s_.inodes_counter) += static_cast<int64_t>(DecodeLe64(value));
+        AddCounter(key->partition()[1], static_cast<int64_t>(DecodeLe64(value)));
         return Status::Ok();
       case 'I': return VisitInode(*key, value);
       case 'O': return VisitObject(suffix, value);
@@ -108,6 +108,10 @@ class Taker {
     return out_({damage, ino, std::move(text), std::move(mend)});
   }
 
+  void AddCounter(char which, int64_t value) {
+    (which == static_cast<char>(keys::Counter::kUsedBytes) ? s_.bytes_counter : s_.inodes_counter) += value;
+  }
+
   Status Unreadable(std::string text) {
     s_.damaged_records = true;
     return Found(Damage::kUnreadable, ino_, std::move(text));
@@ -143,7 +147,9 @@ class Taker {
         return Status::Ok();
       case 'E': return VisitName(suffix, value);
       case 'P':
-        if (const auto parent = keys::TrailingU64(suffix)) s_.parents.push_back({ino, *parent, DecodeLe32(value)});
+        if (const auto parent = keys::TrailingU64(suffix)) {
+          s_.parents.push_back({ino, *parent, DecodeLe32(value)});
+        }
         return Status::Ok();
       case 'X': has_xattr_ = true; return Status::Ok();
       default: return Status::Ok();
@@ -177,7 +183,8 @@ class Taker {
     if (dentry->tombstone || (!attr_ && !IsUnreadable())) return Status::Ok();
     if (keys::NameHash56(s_.format.name_hash_key, dentry->name) != *pos >> 7) {
       RETURN_IF_ERROR(Found(Damage::kMisplacedName, dentry->ino,
-                            "directory " + Inode(ino_) + ": the name of " + Inode(dentry->ino) + " cannot be looked up",
+                            "directory " + Inode(ino_) + ": the name of " + Inode(dentry->ino) +
+                                " cannot be looked up",
                             EraseNames(s_.schema, ino_, *pos, dentry->ino)));
     }
     s_.names.push_back({dentry->ino, static_cast<uint64_t>(dentry->type) << 56 | (ino_ & kMaxIno)});
@@ -187,7 +194,8 @@ class Taker {
   Status VisitObject(std::string_view suffix, std::string_view value) {
     if (suffix.size() == 17) return Status::Ok();  // its size
     if (suffix.size() != 16 || value.size() < 8) return Unreadable("an object record cannot be read");
-    s_.objects.Add({GetBe64(suffix.data()), GetBe64(suffix.data() + 8)}, 0, static_cast<int64_t>(DecodeLe64(value)));
+    s_.objects.Add({GetBe64(suffix.data()), GetBe64(suffix.data() + 8)}, 0,
+                   static_cast<int64_t>(DecodeLe64(value)));
     return Status::Ok();
   }
 
@@ -235,17 +243,20 @@ class Taker {
     }
     if (attr.slice_bytes != slice_bytes_) {
       RETURN_IF_ERROR(Found(Damage::kWrongSliceBytes, ino,
-                            Inode(ino) + ": slices hold " + std::to_string(slice_bytes_) + " bytes, recorded are " +
+                            Inode(ino) + ": slices hold " + std::to_string(slice_bytes_) +
+                                " bytes, recorded are " +
                                 std::to_string(attr.slice_bytes),
-                            MendAttr(schema, ino, [bytes = slice_bytes_](Attr& a) { a.slice_bytes = bytes; })));
+                            MendAttr(schema, ino, [b = slice_bytes_](Attr& a) { a.slice_bytes = b; })));
     }
     if (next_seq_ > attr.slice_seq) {
-      RETURN_IF_ERROR(Found(Damage::kWrongSequence, ino, Inode(ino) + ": its next slice would not be the newest",
+      RETURN_IF_ERROR(Found(Damage::kWrongSequence, ino, Inode(ino) +
+                            ": its next slice would not be the newest",
                             MendAttr(schema, ino, [seq = next_seq_](Attr& a) { a.slice_seq = seq; })));
     }
     if (has_inline_ != ((attr.flags & kAttrInline) != 0) || (has_xattr_ && !(attr.flags & kAttrHasXattr))) {
       RETURN_IF_ERROR(Found(Damage::kWrongFlags, ino, Inode(ino) + ": its flags do not tell what it has",
-                            MendAttr(schema, ino, [with_inline = has_inline_, with_xattr = has_xattr_](Attr& a) {
+                            MendAttr(schema, ino, [with_inline = has_inline_,
+                                                   with_xattr = has_xattr_](Attr& a) {
                               a.flags = with_inline ? a.flags | kAttrInline : a.flags & ~kAttrInline;
                               if (with_xattr) a.flags |= kAttrHasXattr;
                             })));
@@ -257,7 +268,8 @@ class Taker {
                               ASSIGN_OR_RETURN_STATUS(const auto bytes, txn.Get(schema.Inline(ino)));
                               if (!value || !bytes) return Status::Ok();
                               ASSIGN_OR_RETURN_STATUS(const Attr a, DecodeAttr(*value));
-                              txn.Put(schema.Inline(ino), bytes->substr(0, std::min(a.length, kMaxInlineBytes)));
+                              const uint64_t keep = std::min<uint64_t>(a.length, kMaxInlineBytes);
+                              txn.Put(schema.Inline(ino), bytes->substr(0, keep));
                               return Status::Ok();
                             }));
     }

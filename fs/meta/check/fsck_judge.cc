@@ -25,7 +25,9 @@ class NameJudge {
     CountSubdirs();
     size_t name = 0;
     for (InodeInfo& inode : s_.inodes) {
-      for (; name < s_.names.size() && s_.names[name].ino < inode.ino; ++name) RETURN_IF_ERROR(Dangling(s_.names[name]));
+      for (; name < s_.names.size() && s_.names[name].ino < inode.ino; ++name) {
+        RETURN_IF_ERROR(Dangling(s_.names[name]));
+      }
       const size_t first = name;
       while (name < s_.names.size() && s_.names[name].ino == inode.ino) ++name;
       RETURN_IF_ERROR(One(inode, {s_.names.data() + first, name - first}));
@@ -60,7 +62,8 @@ class NameJudge {
     const Ino ino = inode.ino;
     for (const NameInfo& name : names) {
       if (name.type() == inode.type) continue;
-      RETURN_IF_ERROR(Found(Damage::kWrongType, ino, "directory " + Inode(name.dir()) + ": the name of " + Inode(ino) +
+      RETURN_IF_ERROR(Found(Damage::kWrongType, ino, "directory " + Inode(name.dir()) + ": the name of " +
+                            Inode(ino) +
                                                          " has another type",
                             RetypeNames(s_.schema, name.dir(), ino, inode.type)));
     }
@@ -98,7 +101,8 @@ class NameJudge {
                                    [&](const NameInfo& n) { return n.dir() == inode.parent; });
     for (auto name = names.begin(); name != names.end(); ++name) {
       if (name == (keep == names.end() ? names.begin() : keep)) continue;
-      RETURN_IF_ERROR(Found(Damage::kManyNames, inode.ino, Inode(inode.ino) + ": a directory with another name in " +
+      RETURN_IF_ERROR(Found(Damage::kManyNames, inode.ino, Inode(inode.ino) +
+                            ": a directory with another name in " +
                                                                Inode(name->dir()),
                             name->dir() == inode.parent ? Mend{}
                                                         : EraseNames(s_.schema, name->dir(), 0, inode.ino)));
@@ -110,7 +114,8 @@ class NameJudge {
     std::vector<Ino> dirs;
     for (const NameInfo& name : names) dirs.push_back(name.dir());
     const auto less = [](const ParentInfo& a, const ParentInfo& b) { return a.ino < b.ino; };
-    const auto [first, last] = std::equal_range(s_.parents.begin(), s_.parents.end(), ParentInfo{inode.ino, 0, 0}, less);
+    const auto [first, last] = std::equal_range(s_.parents.begin(), s_.parents.end(),
+                                                ParentInfo{inode.ino, 0, 0}, less);
     bool right;
     if (inode.flags & kAttrManyParents) {
       std::vector<ParentInfo> expected;
@@ -194,7 +199,8 @@ Status JudgeSessions(Survey& s, const Judgements& out) {
     const InodeInfo* inode = s.Find(ino);
     if (inode && inode->links == 0) continue;
     const kv::Key key = keys::Sustained(session, ino);
-    RETURN_IF_ERROR(out({Damage::kWrongSustained, ino, Inode(ino) + ": kept for an open handle, but not unlinked",
+    RETURN_IF_ERROR(out({Damage::kWrongSustained, ino, Inode(ino) +
+                         ": kept for an open handle, but not unlinked",
                          [key](kv::Transaction& txn) {
                            txn.Delete(key);
                            return Status::Ok();
@@ -202,7 +208,8 @@ Status JudgeSessions(Survey& s, const Judgements& out) {
   }
   for (const keys::SessionId session : s.replay_sessions) {
     if (s.sessions.contains(session)) continue;
-    RETURN_IF_ERROR(out({Damage::kDanglingReplay, 0, "session " + std::to_string(session) + ": results of a session that is over",
+    RETURN_IF_ERROR(out({Damage::kDanglingReplay, 0, "session " + std::to_string(session) +
+                         ": results of a session that is over",
                          [session](kv::Transaction& txn) -> Status {
                            const kv::Range range = keys::ReplayAll(session);
                            ASSIGN_OR_RETURN_STATUS(const auto some, txn.Scan(range, 1000));
@@ -219,7 +226,8 @@ Status JudgeObjects(Survey& s, const Judgements& out) {
     // A slice that cannot be read still points somewhere: then nothing is let go.
     const bool mendable = count.counted > count.recorded || !s.damaged_records;
     RETURN_IF_ERROR(out({Damage::kWrongReferences, 0,
-                         "object " + std::to_string(count.object.nonce) + "/" + std::to_string(count.object.id) + ": " +
+                         "object " + std::to_string(count.object.nonce) + "/" +
+                             std::to_string(count.object.id) + ": " +
                              std::to_string(count.counted) + " references, recorded are " +
                              std::to_string(count.recorded),
                          mendable ? SetReferences(count.object, count.counted) : Mend{}}));
@@ -228,7 +236,8 @@ Status JudgeObjects(Survey& s, const Judgements& out) {
 }
 
 Status JudgeCounters(Survey& s, const Judgements& out) {
-  const auto one = [&](keys::Counter counter, std::string_view what, int64_t counted, int64_t recorded) -> Status {
+  const auto one = [&](keys::Counter counter, std::string_view what, int64_t counted,
+                       int64_t recorded) -> Status {
     if (counted == recorded) return Status::Ok();
     return out({Damage::kWrongCounter, 0,
                 "used " + std::string(what) + ": " + std::to_string(counted) + ", recorded are " +
@@ -260,7 +269,8 @@ Status ReportUsers(kv::Snapshot& snapshot, const Survey& survey, const std::vect
   Status reported;
   RETURN_IF_ERROR(snapshot.Walk({}, [&](std::string_view bytes, std::string_view value) {
     const auto key = SplitKey(bytes, survey.format.key_hash_bytes);
-    const auto place = key && key->partition()[0] == 'I' ? keys::ParseSliceSuffix(key->suffix()) : std::nullopt;
+    const auto place = key && key->partition()[0] == 'I' ?
+        keys::ParseSliceSuffix(key->suffix()) : std::nullopt;
     if (!place) return true;
     const auto slice = DecodeSlice(value);
     if (!slice || !std::binary_search(missing.begin(), missing.end(), slice->object)) return true;

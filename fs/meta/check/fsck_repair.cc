@@ -43,8 +43,8 @@ void EraseAt(kv::Transaction& txn, const keys::Schema& schema, Ino dir, uint64_t
 }
 
 // At ordinal 0 of the name's hash, if that is free.
-Result<bool> InsertName(kv::Transaction& txn, const Survey& survey, Ino dir, const std::string& name, FileType type,
-                        Ino ino) {
+Result<bool> InsertName(kv::Transaction& txn, const Survey& survey, Ino dir, const std::string& name,
+                        FileType type, Ino ino) {
   const uint64_t pos = keys::NameHash56(survey.format.name_hash_key, name) << 7;
   ASSIGN_OR_RETURN(const auto taken, txn.Get(survey.schema.Dentry(dir, pos)));
   if (taken) return false;

@@ -218,7 +218,8 @@ Status PrepareEngine(kv::KvStore& kv, uint32_t hash_bytes) {
   if (mark) return ClearFailedLoad(kv, hash_bytes);
   bool empty = true;
   RETURN_IF_ERROR(snapshot->Walk({}, [&](std::string_view, std::string_view) { return empty = false; }));
-  if (!empty) return Status(ENOTEMPTY, "loading a dump: the engine holds something else; load into an empty one");
+  if (!empty) return Status(ENOTEMPTY,
+                            "loading a dump: the engine holds something else; load into an empty one");
   return kv.Transact([](kv::Transaction& txn) {
     txn.Put(LoadingMark(), "1");
     return Status::Ok();
@@ -244,7 +245,9 @@ Result<DumpStats> Load(kv::KvStore& kv, const DumpSource& source) {
   }
   TRY_VOID(PrepareEngine(kv, format.key_hash_bytes));
   Loader loader(kv, format.key_hash_bytes);
-  TRY_VOID(reader.Records([&](std::string_view key, std::string_view value) { return loader.Add(key, value); }));
+  TRY_VOID(reader.Records([&](std::string_view key, std::string_view value) {
+    return loader.Add(key, value);
+  }));
   TRY_VOID(loader.Finish());
   return reader.stats();
 }

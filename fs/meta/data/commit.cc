@@ -49,7 +49,8 @@ Status ReplaceInline(FileEdit& edit, std::string_view bytes) {
     kv::Range slices = edit.schema().SlicesFrom(edit.ino(), 0);
     ASSIGN_OR_RETURN_STATUS(const auto found, edit.kv().Scan(slices, 1));
     if (!found.empty()) {
-      return Status(EINVAL, "replacing inline bytes of inode " + std::to_string(edit.ino()) + ": it has slices");
+      return Status(EINVAL, "replacing inline bytes of inode " + std::to_string(edit.ino()) +
+                    ": it has slices");
     }
   }
   edit.WriteInline(bytes.substr(0, edit.attr().length));
@@ -102,7 +103,8 @@ Status MetaImpl::CommitOnce(Txn& txn, const std::vector<NewObject>& objects,
       target.edit.emplace(txn, schema_, update.ino, target.attr, refs);
     }
     if (target.attr.type != FileType::kFile) {
-      return Status(EINVAL, "committing data of inode " + std::to_string(update.ino) + ": not a regular file");
+      return Status(EINVAL, "committing data of inode " + std::to_string(update.ino) +
+                    ": not a regular file");
     }
     if ((target.attr.flags & kAttrTruncating) && update.grow_to > target.attr.length) {
       truncating = update.ino;

@@ -33,8 +33,8 @@ struct Segment {
 };
 
 // Start of the first chunk after `chunk` that has records, at most `limit`.
-Result<uint64_t> NextChunkWithRecords(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint32_t chunk,
-                                      uint64_t limit) {
+Result<uint64_t> NextChunkWithRecords(kv::Transaction& txn, const keys::Schema& schema, Ino ino,
+                                      uint32_t chunk, uint64_t limit) {
   ASSIGN_OR_RETURN(const auto found, txn.Scan(schema.SlicesFrom(ino, chunk + 1), 1));
   if (found.empty()) return limit;
   ASSIGN_OR_RETURN(const auto slices, ParseSlices(ino, found));
@@ -171,13 +171,14 @@ Status MetaImpl::CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t
   if (unfinished) return Status(EAGAIN, "copying: a truncation has to be finished first");
   RefChanges refs;
   FileEdit edit(txn, schema_, job.dst, attr, refs);
-  ASSIGN_OR_RETURN_STATUS(const bool all_inline, CopyInline(edit, job.src, src_attr, job.src_off, job.dst_off, len));
+  ASSIGN_OR_RETURN_STATUS(const bool all_inline,
+                          CopyInline(edit, job.src, src_attr, job.src_off, job.dst_off, len));
   if (all_inline) {
     done = len;
   } else {
     const uint64_t room = kChunkBytes - job.dst_off % kChunkBytes;
-    ASSIGN_OR_RETURN_STATUS(const Segment segment, NextSegment(txn.kv, schema_, job.src, src_attr, job.src_off,
-                                                               job.src_off + len, room));
+    ASSIGN_OR_RETURN_STATUS(const Segment segment, NextSegment(txn.kv, schema_, job.src, src_attr,
+                                                               job.src_off, job.src_off + len, room));
     if (segment.len == 0) {
       return Status(EOPNOTSUPP, "copying from inode " + std::to_string(job.src) + ": its bytes lie inline");
     }
@@ -189,8 +190,8 @@ Status MetaImpl::CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t
   return refs.Settle(txn.kv, ObjectDeleteTime(txn));
 }
 
-Result<uint64_t> MetaImpl::CopyRange(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst, uint64_t dst_off,
-                                     uint64_t len) {
+Result<uint64_t> MetaImpl::CopyRange(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst,
+                                     uint64_t dst_off, uint64_t len) {
   if (dst_off > kMaxFileBytes || len > kMaxFileBytes - dst_off || src_off > kMaxFileBytes) {
     return Error(EFBIG, "copying to inode " + std::to_string(dst) + ": beyond the largest file size");
   }
@@ -204,7 +205,8 @@ Result<uint64_t> MetaImpl::CopyRange(const OpContext& ctx, Ino src, uint64_t src
     // The first step is recorded as the request's result: if the answer gets
     // lost, the repeated request is told of a short copy, and asks for more.
     Outcome outcome;
-    const Status status = MutateFile(copied == 0 ? ctx : OpContext{}, dst, &outcome, [&](Txn& txn, bool& unfinished) {
+    const Status status = MutateFile(copied == 0 ? ctx : OpContext{}, dst, &outcome,
+                                     [&](Txn& txn, bool& unfinished) {
       RETURN_IF_ERROR(CopyStep(txn, job, done, left, unfinished));
       outcome.other = done;
       return Status::Ok();

@@ -117,7 +117,8 @@ Result<std::vector<ChunkSlice>> ParseSlices(Ino ino, const std::vector<kv::Entry
   return out;
 }
 
-Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint32_t chunk) {
+Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino,
+                                     uint32_t chunk) {
   constexpr size_t kPage = 4096;
   std::vector<Slice> out;
   kv::Range range = schema.Slices(ino, chunk);

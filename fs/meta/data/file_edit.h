@@ -57,7 +57,8 @@ class FileEdit {
  public:
   // All references outlive the edit, which lives inside one transaction.
   FileEdit(Txn& txn, const keys::Schema& schema, Ino ino, Attr& attr, RefChanges& refs)
-      : txn_(txn), schema_(schema), ino_(ino), attr_(attr), refs_(refs), bytes_before_(AccountedBytes(attr)) {}
+      : txn_(txn), schema_(schema), ino_(ino), attr_(attr), refs_(refs),
+          bytes_before_(AccountedBytes(attr)) {}
 
   // On top of everything the inode has. Returns the sequence number.
   uint64_t Add(uint32_t chunk, const SliceRecord& record);
@@ -97,7 +98,8 @@ struct ChunkSlice {
 Result<std::vector<ChunkSlice>> ParseSlices(Ino ino, const std::vector<kv::Entry>& entries);
 
 // Every record of one chunk, however many.
-Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint32_t chunk);
+Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino,
+                                     uint32_t chunk);
 
 // As the end of a range: everything from its start on, which the caller knows
 // to be unseen already (kAttrTruncating); no hole is laid over whole chunks.

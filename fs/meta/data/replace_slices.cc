@@ -4,8 +4,9 @@
 // sequence numbers of those they replace, and so stay below anything that was
 // written while the compactor read and stored. Data that was cut or punched in
 // the meantime has either taken a record away (then the count differs) or lies
-// as a hole above. (Of very many records see ReplaceInSteps.) The new objects must be durable before the call: what they
-// replace may have been, and is let go by it.
+// as a hole above. (Of very many records see ReplaceInSteps.) The new objects
+// must be durable before the call: what they replace may have been, and is let
+// go by it.
 
 #include "fs/meta/data/file_edit.h"
 #include "fs/meta/meta_impl.h"
@@ -79,7 +80,8 @@ Status MetaImpl::ReplaceAtOnce(Replacement& r) {
       for (const Slice& slice : r.old) edit.Remove(r.chunk, slice);
       for (size_t i = 0; i < r.with.size(); ++i) edit.AddAt(r.chunk, r.old[i].seq, r.with[i]);
       // An object that is left behind costs two deletes and a put.
-      const size_t operations = r.old.size() + r.with.size() + 3 * refs.object_count() + r.objects.size() + 16;
+      const size_t records = r.old.size() + r.with.size();
+      const size_t operations = records + 3 * refs.object_count() + r.objects.size() + 16;
       if (operations > kv::kMaxTransactionOps) return Status(E2BIG, "replacing slices: too many at once");
       edit.Finish();
     }
@@ -101,7 +103,8 @@ Status MetaImpl::PlaceSome(Replacement& r) {
     used.resize(r.objects.size(), false);
     ASSIGN_OR_RETURN_STATUS(bool on, ExamineChunk(txn, r, attr));
     if (on && r.placed == 0 && r.newer > 0) {
-      r.verdict = Status(kErrnoConflict, "replacing slices of inode " + std::to_string(r.ino) + ": there are newer");
+      r.verdict = Status(kErrnoConflict, "replacing slices of inode " + std::to_string(r.ino) +
+                         ": there are newer");
       on = false;
     }
     if (!on) {
@@ -109,7 +112,8 @@ Status MetaImpl::PlaceSome(Replacement& r) {
       return Status::Ok();
     }
     FileEdit edit(txn, schema_, r.ino, *attr, refs);
-    for (size_t i = 0; i < kRecordsPerStep && placed < r.with.size(); ++i) edit.Add(r.chunk, r.with[placed++]);
+    const size_t until = std::min(r.with.size(), placed + kRecordsPerStep);
+    while (placed < until) edit.Add(r.chunk, r.with[placed++]);
     std::vector<NewObject> now_used;
     for (size_t i = 0; i < r.objects.size(); ++i) {
       if (refs.Adds(r.objects[i].id)) now_used.push_back(r.objects[i]);

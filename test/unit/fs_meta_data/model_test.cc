@@ -53,7 +53,8 @@ class ModelFile {
     copy.Split(src);
     copy.Split(src + len);
     Paint(dst, dst + len, {});
-    for (auto it = copy.stretches_.lower_bound(src); it != copy.stretches_.end() && it->first < src + len; ++it) {
+    const auto end = copy.stretches_.lower_bound(src + len);
+    for (auto it = copy.stretches_.lower_bound(src); it != end; ++it) {
       const int64_t moved = static_cast<int64_t>(src) - static_cast<int64_t>(dst);
       Paint(it->first - src + dst, it->second.end - src + dst,
             {it->second.source.object, it->second.source.shift + moved});
@@ -266,7 +267,8 @@ class Run {
     composites_[object] = std::move(content);
     objects_.insert(object);
     const Status stale =
-        volume_.meta->ReplaceSlices(file.ino, chunk, up_to, slices.size() + with.size() + 1, {{{4, 4}, 1}}, with);
+        volume_.meta->ReplaceSlices(file.ino, chunk, up_to, slices.size() + with.size() + 1, {{{4, 4}, 1}},
+                                    with);
     REQUIRE(stale.err() == kErrnoConflict);
   }
 
@@ -294,11 +296,13 @@ class Run {
       std::sort(points.begin(), points.end());
       points.erase(std::unique(points.begin(), points.end()), points.end());
       for (size_t i = 0; i < points.size(); ++i) {
-        const uint64_t middle = i + 1 < points.size() ? points[i] + (points[i + 1] - points[i]) / 2 : points[i];
+        const uint64_t next = i + 1 < points.size() ? points[i + 1] : points[i];
+        const uint64_t middle = points[i] + (next - points[i]) / 2;
         for (const uint64_t p : {points[i] - 1, points[i], points[i] + 1, middle}) {
           if (p >= file.model.length) continue;
           const ModelFile::Source source = file.model.At(p);
-          const uint8_t expected = ContentByte(source.object, static_cast<uint64_t>(static_cast<int64_t>(p) + source.shift));
+          const uint64_t at = p + static_cast<uint64_t>(source.shift);
+          const uint8_t expected = ContentByte(source.object, at);
           if (reader.At(p) != expected) {
             FAIL("inode " << file.ino << " differs at " << p);
           }

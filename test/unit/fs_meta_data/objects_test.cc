@@ -187,7 +187,9 @@ TEST_CASE("compaction yields to what happened while it worked") {
   const auto slices = Must(volume.meta->LoadSlices(ino, 0));
   const SliceRecord merged{0, 150, {6, 1}, 0};
   const uint64_t up_to = slices.back().seq;
-  const auto replace = [&] { return volume.meta->ReplaceSlices(ino, 0, up_to, 2, {{{6, 1}, 150}}, {merged}); };
+  const auto replace = [&] {
+    return volume.meta->ReplaceSlices(ino, 0, up_to, 2, {{{6, 1}, 150}}, {merged});
+  };
 
   SECTION("a later write stays on top") {
     const ObjectId later = Write(volume, ino, 20, 10);
@@ -243,7 +245,8 @@ Compacted Compact(std::vector<Slice> slices, const ObjectId& id) {
   std::erase_if(out.view, [](const ViewExtent& e) { return e.object.is_hole(); });
   uint32_t end = 0;
   for (const ViewExtent& e : out.view) {
-    if (out.with.empty() || out.with.back().pos + out.with.back().len != e.pos) out.with.push_back({e.pos, 0, id, end});
+    const bool joins = !out.with.empty() && out.with.back().pos + out.with.back().len == e.pos;
+    if (!joins) out.with.push_back({e.pos, 0, id, end});
     out.with.back().len += e.len;
     end += e.len;
   }
@@ -261,7 +264,8 @@ TEST_CASE("a chunk of very many records is replaced in steps, reading the same a
       FileUpdate update;
       update.ino = ino;
       for (uint32_t i = 0; i < 900; ++i) {
-        update.pieces.push_back({0, {(i * 7 + object * 131) % 6000 * stride, 4096, {5, object + 1}, i * 4096}});
+        const uint32_t pos = (i * 7 + object * 131) % 6000 * stride;
+        update.pieces.push_back({0, {pos, 4096, {5, object + 1}, i * 4096}});
       }
       update.grow_to = kChunkBytes;
       Must(volume.meta->Commit({{{5, object + 1}, 900 * 4096}}, {update}));
@@ -273,7 +277,8 @@ TEST_CASE("a chunk of very many records is replaced in steps, reading the same a
     {
       DyingStore dying(*volume.kv, transactions);
       auto meta = Must(Meta::Open(dying, {}));
-      const Status status = meta->ReplaceSlices(ino, 0, slices.back().seq, slices.size(), {{{6, 1}, 1}}, compacted.with);
+      const Status status = meta->ReplaceSlices(ino, 0, slices.back().seq, slices.size(), {{{6, 1}, 1}},
+                                                compacted.with);
       completed = status.ok();
       if (!completed) REQUIRE(status.err() == EIO);
     }
@@ -281,7 +286,8 @@ TEST_CASE("a chunk of very many records is replaced in steps, reading the same a
     volume.Reopen(*volume.kv);
     Reader after(*volume.meta, ino, [&](const ObjectId& o, uint64_t at) { return compacted.Byte(o, at); });
     for (uint64_t p = 0; p < kChunkBytes; p += 1009 * 7) {
-      if (before.At(p) != after.At(p)) FAIL("byte " << p << " changed after " << transactions << " transactions");
+      if (before.At(p) != after.At(p)) FAIL("byte " << p << " changed after " << transactions
+                                            << " transactions");
     }
     for (const uint64_t edge : after.edges()) {
       if (edge % 37 == 0 && before.At(edge) != after.At(edge)) FAIL("byte " << edge << " changed");
@@ -298,7 +304,9 @@ TEST_CASE("one commit takes thousands of pieces of many files") {
   for (int f = 0; f < 30; ++f) {
     FileUpdate update;
     update.ino = volume.NewFile("f" + std::to_string(f));
-    for (uint32_t i = 0; i < 50; ++i, offset += 4096) update.pieces.push_back({0, {i * 8192, 4096, object, offset}});
+    for (uint32_t i = 0; i < 50; ++i, offset += 4096) {
+      update.pieces.push_back({0, {i * 8192, 4096, object, offset}});
+    }
     update.grow_to = 50 * 8192;
     updates.push_back(update);
     updates.push_back(update);  // one inode twice in one commit

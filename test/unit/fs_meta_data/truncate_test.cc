@@ -76,7 +76,8 @@ TEST_CASE("what a truncation cut off never comes back, wherever it is interrupte
     {
       Reader reader(*volume.meta, ino);
       REQUIRE(reader.At(49) == ContentByte({8, ino * 100}, 49));
-      for (const uint64_t p : {uint64_t{50}, uint64_t{99}, kChunkBytes, 2 * kChunkBytes + 250}) REQUIRE(reader.At(p) == 0);
+      const uint64_t hidden[] = {50, 99, kChunkBytes, 2 * kChunkBytes + 250};
+      for (const uint64_t p : hidden) REQUIRE(reader.At(p) == 0);
     }
     GrowTo3Chunks(volume, ino, how);
     REQUIRE_FALSE(Must(volume.meta->GetAttr(ino)).flags & kAttrTruncating);

@@ -16,7 +16,8 @@ namespace moorfs::meta::testing {
 // Byte `offset` of object `id`.
 inline uint8_t ContentByte(const ObjectId& id, uint64_t offset) {
   if (id.is_hole()) return 0;
-  uint64_t x = id.nonce * 0x9E3779B97F4A7C15ull + id.id * 0xBF58476D1CE4E5B9ull + offset * 0x94D049BB133111EBull;
+  uint64_t x = id.nonce * 0x9E3779B97F4A7C15ull + id.id * 0xBF58476D1CE4E5B9ull +
+      offset * 0x94D049BB133111EBull;
   x ^= x >> 29;
   x *= 0xD6E8FEB86659FD93ull;
   return static_cast<uint8_t>(x >> 56);
