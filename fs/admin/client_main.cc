@@ -23,6 +23,7 @@
 #include "fs/admin/roles.h"
 #include "fs/fuse/fuse_server.h"
 #include "fs/kv/open.h"
+#include "fs/vfs/lost_blocks.h"
 #include "fs/vfs/vfs.h"
 
 namespace moorfs::admin {
@@ -101,6 +102,10 @@ Status Client::StartFileSystem() {
   session.pid = getpid();
   session.started = Timestamp::Now();
   RETURN_IF_ERROR(meta->StartSession(session, config.restarts > 0));
+  // A successor's predecessor died alone: the kernel still had every block.
+  if (config.restarts == 0 && !config.read_only) {
+    if (auto lost = vfs::DropLostBlocks(*meta, *blocks); !lost) return lost.error();
+  }
 
   vfs::VfsOptions options;
   if (!config.subdir.empty()) {

@@ -153,6 +153,8 @@ class Vfs : public FileSystem {
   // The inode lost its last link: unflushed data of a closed one is moot.
   void AfterUnlink(const Entry& victim);
   void DropDirty(const InodePtr& inode);
+  // The last handle of an inode without a name is gone.
+  void RemoveUnlinked(const InodePtr& inode);
 
   // The chunk's committed view; loads it at need. `mutex` held, shared.
   Result<std::shared_ptr<chunk::ChunkMap>> MapOf(Inode& inode, uint32_t chunk);

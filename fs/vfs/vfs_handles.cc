@@ -61,6 +61,17 @@ Result<FileSystem::Created> Vfs::Create(const OpContext& ctx, Ino parent, std::s
   return Created{Out(std::move(entry)), opened};
 }
 
+void Vfs::RemoveUnlinked(const InodePtr& inode) {
+  DropDirty(inode);
+  Status status = meta_.ReleaseSustained(inode->ino);
+  inodes_.FinishUnlink();
+  Forget(inode->ino);
+  if (!status.ok()) {
+    LOG_WARNING("vfs") << "remove unlinked inode " << inode->ino << ": " << status.ToString()
+                       << "; it goes when the session ends";
+  }
+}
+
 void Vfs::Release(Ino ino, Handle handle) {
   if (!handles_.Free(handle)) return;
   InodePtr inode = inodes_.Find(In(ino));
@@ -69,14 +80,7 @@ void Vfs::Release(Ino ino, Handle handle) {
   if (inodes_.Close(inode) && !options_.read_only) {
     Result<Attr> attr = SeenAttr(inode->ino);
     const bool gone = attr ? attr->nlink == 0 && (attr->flags & kAttrTrashed) == 0 : attr.error().err() == ENOENT;
-    if (gone) {
-      DropDirty(inode);
-      Status status = meta_.ReleaseSustained(inode->ino);
-      if (!status.ok()) {
-        LOG_WARNING("vfs") << "remove unlinked inode " << inode->ino << ": " << status.ToString()
-                           << "; it goes when the session ends";
-      }
-    }
+    if (gone) RemoveUnlinked(inode);
   }
   inodes_.Settle(std::move(inode));
 }

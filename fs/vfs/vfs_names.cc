@@ -141,10 +141,7 @@ void Vfs::ReleaseDir(Ino ino, Handle handle) {
   locks_.ReleaseHandle(inode->ino, handle);
   if (inodes_.Close(inode) && !options_.read_only) {
     Result<Attr> attr = SeenAttr(inode->ino);
-    if (attr && attr->nlink == 0 && (attr->flags & kAttrTrashed) == 0) {
-      Status status = meta_.ReleaseSustained(inode->ino);
-      (void)status;  // what could not be removed now goes when the session ends
-    }
+    if (attr && attr->nlink == 0 && (attr->flags & kAttrTrashed) == 0) RemoveUnlinked(inode);
   }
   inodes_.Settle(std::move(inode));
 }

@@ -67,10 +67,6 @@ Result<uint64_t> Vfs::CopyFileRange(const OpContext& ctx, Ino src, Handle, uint6
   if (src != dst) second = std::unique_lock((src <= dst ? to : from)->data_mutex);
   TRY_VOID(flusher_->FlushInodeLocked(from));
   if (src != dst) TRY_VOID(flusher_->FlushInodeLocked(to));
-  // The copy's records point at the source's objects, and only the source
-  // knows which of them a power cut could still take.
-  TRY_VOID(flusher_->MakeAllDurable());
-
   std::unique_lock lock(to->mutex);
   ASSIGN_OR_RETURN(uint64_t copied, meta_.CopyRange(ctx, src, src_off, dst, dst_off, len));
   to->attr.reset();
