@@ -304,8 +304,12 @@ void Keeper::OnClientEnd() {
   if (unserved_since_ns_ == 0) unserved_since_ns_ = now;
   const bool incompatible = !ended->signaled && ended->code == kExitIncompatible;
   const int delay = policy_.AfterEnd(now, incompatible);
-  LOG_WARNING("keeper") << how << "; starting its successor"
-                        << (delay ? " in " + std::to_string(delay) + " ms" : " now");
+  const std::string next = delay ? " in " + std::to_string(delay) + " ms" : " now";
+  if (!ended->signaled && ended->code == kExitRestart) {
+    LOG_INFO("keeper") << "client " << pid << " stepped back; starting its successor" << next;
+  } else {
+    LOG_WARNING("keeper") << how << "; starting its successor" << next;
+  }
   if (delay == 0) return StartClient();
   restart_at_ns_ = now + delay * kNsPerMs;
 }

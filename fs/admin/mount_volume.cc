@@ -260,7 +260,14 @@ Result<Json> MountVolume(const MountRequest& request, Output& out) {
   pair.second.reset();
   control::LineSocket channel(std::move(pair.first));
   TRY_VOID(channel.Send(keeper::EncodeKeeperConfig(prepared.config), 10'000));
-  ASSIGN_OR_RETURN(Json ready, WaitReady(channel, request.options.start_timeout_s, out));
+  auto answer = WaitReady(channel, request.options.start_timeout_s, out);
+  if (!answer) {
+    // Until it is gone it holds the volume's lock, and a second try would fail
+    // for another reason than the first.
+    if (auto ended = os::WaitChild(keeper, kKeeperGraceMs); !ended) return Error(ended.error());
+    return answer;
+  }
+  Json ready = std::move(*answer);
   if (request.foreground) return StayInForeground(keeper, std::move(ready));
   return ready;
 }

@@ -36,7 +36,7 @@ print(f"{n} rounds, the slowest {worst * 1000:.0f} ms")
 P
 loads=()
 for i in 1 2; do
-  python3 "$T/load.py" "$MNT" "$i" 15 >"$T/load.$i" 2>&1 &
+  python3 "$T/load.py" "$MNT" "$i" 15 >"$T/out.$i" 2>&1 &
   PIDS+=($!)
   loads+=($!)
 done
@@ -50,8 +50,8 @@ while [ $kills -lt 20 ]; do
   wait_until 10 serving "$pid" || fail "no successor after kill $kills"
   sleep 0.2
 done
-for l in "${loads[@]}"; do wait "$l" || fail "the load failed: $(cat "$T"/load.*)"; done
-cat "$T"/load.*
+for l in "${loads[@]}"; do wait "$l" || fail "the load failed: $(cat "$T"/out.*)"; done
+cat "$T"/out.*
 [ "$(status restarts)" -ge 20 ] || fail "status counts $(status restarts) restarts"
 umount_it
 "$MOORFS" fsck "$META" >/dev/null || fail "fsck finds damage after $kills kills"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
 # What the process tests share: a temporary directory with everything in it
@@ -6,6 +7,8 @@
 #
 # MOORFS is the binary under test.
 
+# A reader at the end of a pipe reads all of it (no `grep -q`): a command that
+# is cut off by SIGPIPE would count as failed.
 set -euo pipefail
 : "${MOORFS:?the moorfs binary to test}"
 
@@ -55,16 +58,17 @@ fail() {
   exit 1
 }
 
-# Keepers and clients carry the test's runtime directory in their environment.
+# Keepers and clients carry the test's runtime directory in their environment;
+# only processes of this very binary are looked at. A kernel thread or one that
+# ends meanwhile has no readable environment.
 is_ours() {
-  [ -r "/proc/$1/environ" ] && tr '\0' '\n' <"/proc/$1/environ" 2>/dev/null | grep -qx "MOORFS_RUNTIME_DIR=$T/run" &&
-    [ "$(readlink "/proc/$1/exe" 2>/dev/null)" = "$(readlink -f "$MOORFS")" ]
+  [ "/proc/$1/exe" -ef "$MOORFS" ] &&
+    { tr '\0' '\n' <"/proc/$1/environ" | grep -qx "MOORFS_RUNTIME_DIR=$T/run"; } 2>/dev/null
 }
 our_processes() {
   local p
   for p in /proc/[0-9]*; do
-    p=${p#/proc/}
-    if is_ours "$p"; then echo "$p"; fi
+    if is_ours "${p#/proc/}"; then echo "${p#/proc/}"; fi
   done
 }
 

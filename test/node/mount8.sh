@@ -24,8 +24,8 @@ gone() { [ -z "$(our_processes)" ]; }
 
 format
 mount -t moorfs "$META" "$MNT" -o nosuid,nodev,memory=64MiB,noauto,_netdev
-findmnt -no OPTIONS "$MNT" | grep -q nosuid || fail "nosuid did not arrive"
-findmnt -no OPTIONS "$MNT" | grep -q nodev || fail "nodev did not arrive"
+findmnt -no OPTIONS "$MNT" | grep >/dev/null nosuid || fail "nosuid did not arrive"
+findmnt -no OPTIONS "$MNT" | grep >/dev/null nodev || fail "nodev did not arrive"
 [ "$(status dirty_budget_bytes)" = $((32 << 20)) ] || fail "memory=64MiB did not arrive"
 head -c 1000000 /dev/urandom >"$MNT/file"
 sum=$(md5sum <"$MNT/file")
@@ -35,12 +35,12 @@ refuses 'did you mean "memory"' mount -t moorfs "$META" "$MNT" -o memroy=64MiB
 
 echo "$META $MNT moorfs ro,nofail,x-systemd.automount 0 0" >"$T/fstab"
 mount -T "$T/fstab" "$MNT"
-findmnt -no OPTIONS "$MNT" | grep -qw ro || fail "ro of fstab did not arrive"
+findmnt -no OPTIONS "$MNT" | grep >/dev/null -w ro || fail "ro of fstab did not arrive"
 [ "$(md5sum <"$MNT/file")" = "$sum" ] || fail "data is lost"
 # `mount -a` of what is mounted is no error.
 mount -T "$T/fstab" -a || fail "mount -a fails for a mounted volume"
 refuses "in use" sh -c "cd '$MNT' && umount '$MNT'"
 umount "$MNT"
 gone || fail "processes are left"
-refuses "no such directory" mount -t moorfs "leveldb:$T/nowhere/x" "$MNT"
+refuses "No such file or directory" mount -t moorfs "leveldb:$T/nowhere/x" "$MNT"
 # The overlay goes with the namespace.

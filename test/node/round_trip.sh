@@ -17,12 +17,12 @@ done
 [ "$(status mountpoint)" = "$MNT" ] || fail "status names another mount point"
 is_ours "$(status client_pid)" || fail "client_pid is not the client's"
 is_ours "$(status keeper_pid)" || fail "keeper_pid is not the keeper's"
-"$MOORFS" status | grep -q "^$MNT: serving" || fail "status without arguments does not list it"
+"$MOORFS" status | grep >/dev/null "^$MNT: serving" || fail "status without arguments does not list it"
 [ "$("$MOORFS" status --json | python3 -c 'import json,sys; print(len(json.load(sys.stdin)))')" = 1 ] || fail "not one mount"
 
 # The kernel reads far ahead; the keeper and the client leak no descriptor.
 [ "$(cat "/sys/class/bdi/$(mountpoint -d "$MNT")/read_ahead_kb")" = 4096 ] || fail "read-ahead is not set"
-ls -l "/proc/$(status keeper_pid)/fd" | grep -c /dev/fuse | grep -qx 1 || fail "the keeper has not one /dev/fuse"
+[ "$(find "/proc/$(status keeper_pid)/fd" -lname /dev/fuse | wc -l)" = 1 ] || fail "the keeper has not one /dev/fuse"
 
 mkdir "$MNT/dir"
 head -c 3000000 /dev/urandom >"$MNT/dir/file"
@@ -41,7 +41,7 @@ is_mounted && fail "still mounted"
 mount_it
 [ "$(md5sum <"$MNT/dir/file")" = "$sum" ] || fail "the file changed"
 [ "$(cat "$MNT/small")" = small ] || fail "the small file changed"
-"$MOORFS" stats "$MNT" --count 1 | grep -q "req/s" || fail "stats shows no table"
+"$MOORFS" stats "$MNT" --count 1 | grep >/dev/null "req/s" || fail "stats shows no table"
 "$MOORFS" stats "$MNT" --count 1 --json | json requests >/dev/null || fail "stats lacks requests"
 
 # A mount of a directory of the volume.

@@ -70,21 +70,44 @@ wait $load || fail "the load failed while clients changed"
 # A store that refuses: nothing is unmounted, and the message says how much is
 # unsaved; dropping it needs to be asked for.
 umount_it
+mkdir "$T/disk"
+mount -t tmpfs none "$T/disk"
+cp -a "$T/data" "$T/disk/data"
+rm -r "$T/data"
+mkdir "$T/data"
+mount --bind "$T/disk/data" "$T/data"
 mount_it
-mv "$T/data" "$T/data.away"
+store_readonly() { mount -o "remount,bind,$1" "$T/data" && mount -o "remount,$1" "$T/disk"; }
+store_readonly ro
 head -c 1000000 /dev/urandom >"$MNT/stuck"
 refuses "not stored" umount_it
 is_mounted || fail "unmounted although data was not stored"
-mv "$T/data.away" "$T/data"
+[ "$(stat -c %s "$MNT/stuck")" = 1000000 ] || fail "it does not serve after a refused unmount"
+[ "$(status flush_errors)" -ge 1 ] || fail "status counts no flush error"
+[ -n "$(status last_error)" ] || fail "status does not say what is wrong"
+store_readonly rw
 umount_it || fail "not unmounted although the store is back"
 mount_it
 [ "$(stat -c %s "$MNT/stuck")" = 1000000 ] || fail "the data is not stored"
-mv "$T/data" "$T/data.away"
+store_readonly ro
 head -c 1000000 /dev/urandom >"$MNT/dropped"
 umount_it --discard-unsaved 2>/dev/null || fail "--discard-unsaved did not end it"
 wait_until 10 gone || fail "processes are left after --discard-unsaved"
-mv "$T/data.away" "$T/data"
+store_readonly rw
 mount_it
 [ "$(stat -c %s "$MNT/stuck")" = 1000000 ] || fail "older data is lost"
+
+# Somebody else's umount while the store refuses: the data waits for it, and
+# `status` shows that.
+store_readonly ro
+head -c 1000000 /dev/urandom >"$MNT/late"
+umount -i "$MNT"
+storing() { [ "$("$MOORFS" status --json | python3 -c 'import json,sys; print([m["state"] for m in json.load(sys.stdin)])')" = "['storing']" ]; }
+wait_until 10 storing || fail "status does not show that data waits"
+refuses "mounted at $MNT" "$MOORFS" mount "$META" "$MNT"
+store_readonly rw
+wait_until 20 gone || fail "the data is not stored"
+mount_it
+[ "$(stat -c %s "$MNT/late")" = 1000000 ] || fail "data is lost after umount -i"
 umount_it
 "$MOORFS" fsck "$META" >/dev/null || fail "fsck finds damage"
