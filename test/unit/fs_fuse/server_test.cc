@@ -68,6 +68,10 @@ class ProbeFileSystem : public bench::NullFileSystem {
     ++flushes;
     return NullFileSystem::Flush(ctx, ino, handle, owner);
   }
+  std::string Xattr() {
+    std::lock_guard lock(mutex);
+    return xattr;
+  }
   void EndSlowReads() {
     std::lock_guard lock(mutex);
     slow_reads = false;
@@ -149,6 +153,11 @@ class Mounted {
     return outcome;
   }
   std::string Path(const char* name) const { return dir + "/" + name; }
+  // A request is counted after its reply is sent, which the caller may overtake.
+  uint64_t AwaitCountOf(const char* op, uint64_t expected) const {
+    for (int i = 0; i < 1000 && CountOf(op) < expected; ++i) usleep(1'000);
+    return CountOf(op);
+  }
   uint64_t CountOf(const char* op) const {
     for (const OpStats& s : server->stats().ops) {
       if (std::strcmp(s.name, op) == 0) return s.count;
@@ -245,7 +254,7 @@ TEST_CASE("what the kernel knows is not asked again until it is invalidated") {
   for (int i = 0; i < 1000 && Stat(m.Path("f")).st_size != 7000; ++i) usleep(1'000);
   CHECK(Stat(m.Path("f")).st_size == 7000);
 
-  const uint64_t lookups = m.CountOf("LOOKUP");
+  const uint64_t lookups = m.AwaitCountOf("LOOKUP", 1);
   m.server->invalidator().InvalidateEntry(kRootIno, "f");
   for (int i = 0; i < 1000 && m.server->stats().invalidations < 2; ++i) usleep(1'000);
   for (int i = 0; i < 1000 && m.CountOf("LOOKUP") == lookups; ++i) {
@@ -263,7 +272,7 @@ TEST_CASE("a name that does not exist is looked up once") {
     CHECK(access(m.Path("new").c_str(), F_OK) == -1);
     CHECK(errno == ENOENT);
   }
-  CHECK(m.CountOf("LOOKUP") == 1);
+  CHECK(m.AwaitCountOf("LOOKUP", 1) == 1);
   CHECK(mkdir(m.Path("new").c_str(), 0755) == 0);
   CHECK(access(m.Path("new").c_str(), F_OK) == 0);
 }
@@ -317,9 +326,9 @@ TEST_CASE("extended attributes arrive whole") {
   m.Start();
   const std::string path = m.Path("f");
   CHECK(setxattr(path.c_str(), "user.a", "value", 5, 0) == 0);
-  CHECK(m.fs->xattr == "user.a=value");
+  CHECK(m.fs->Xattr() == "user.a=value");
   CHECK(setxattr(path.c_str(), "user.b", "", 0, XATTR_CREATE) == 0);
-  CHECK(m.fs->xattr == "user.b= create");
+  CHECK(m.fs->Xattr() == "user.b= create");
   char small[10], large[200];
   CHECK(getxattr(path.c_str(), "user.long", nullptr, 0) == 100);
   CHECK(getxattr(path.c_str(), "user.long", large, sizeof large) == 100);
