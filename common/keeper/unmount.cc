@@ -19,6 +19,8 @@ namespace {
 using Json = nlohmann::json;
 using namespace std::chrono_literals;
 
+constexpr int kDrainTries = 3;
+
 // Claims the mount for one request.
 class Claim {
  public:
@@ -66,6 +68,10 @@ Status Drain(MountState& state, control::Reply& reply) {
   options.timeout_ms = 60'000;
   options.on_progress = [&](std::string_view text) { Tell(reply, text); };
   auto result = control::Call(ClientSocket(state), {{"cmd", "drain"}}, options);
+  // A client that died over it has a successor, which has the data.
+  for (int i = 0; i < kDrainTries && !result && result.error().err() == EPIPE; ++i) {
+    result = control::Call(ClientSocket(state), {{"cmd", "drain"}}, options);
+  }
   if (result) return Status::Ok();
   return Status(result.error().err(),
                 "store unsaved data of " + state.config.mountpoint + ": " + result.error().message() +

@@ -65,7 +65,14 @@ Status StatsCommand::Run(Output& out) {
     }
   }
   ASSIGN_OR_RETURN_STATUS(const LiveMount mount, LocateMount(mountpoint_));
-  const auto ask = [&] { return control::Call(mount.paths.ClientSocket(), {{"cmd", "stats"}}, {}); };
+  const auto ask = [&] {
+    auto answer = control::Call(mount.paths.ClientSocket(), {{"cmd", "stats"}}, {});
+    // The client died over it; its successor answers.
+    if (!answer && answer.error().err() == EPIPE) {
+      answer = control::Call(mount.paths.ClientSocket(), {{"cmd", "stats"}}, {});
+    }
+    return answer;
+  };
   ASSIGN_OR_RETURN_STATUS(Json before, ask());
   for (int64_t i = 0; i < count; ++i) {
     sleep(1);
