@@ -516,12 +516,16 @@ void SetXattr(fuse_req_t req, fuse_ino_t ino, const char*, const char*, size_t, 
                                                 : meta::XattrSet::kEither;
   vfs::OpContext ctx = call.core->Context(call);
   Status status = fs.SetXattr(ctx, ino, args.name, args.value, how);
-  if (status.ok() && args.clear_setgid) {
+  // Without the extended header the kernel names one group of the caller only:
+  // membership by another one loses the bit.
+  const bool extended = call.core->extended_setxattr();
+  const bool ask = extended ? args.clear_setgid : args.name == "system.posix_acl_access" && ctx.uid != 0;
+  if (status.ok() && ask) {
     // The caller may not keep S_ISGID when it sets this ACL. A step of its
     // own, which can be repeated: no replay record.
     ctx.unique = 0;
     const auto attr = fs.GetAttr(ctx, ino);
-    if (attr && (attr->mode & S_ISGID)) {
+    if (attr && (attr->mode & S_ISGID) && (extended || attr->gid != ctx.gid)) {
       vfs::SetAttr clear;
       clear.valid = meta::kSetMode;
       clear.mode = attr->mode & ~S_ISGID;

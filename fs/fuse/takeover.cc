@@ -23,8 +23,12 @@ constexpr uint16_t kCongestionThreshold = 48;
 
 // Called by libfuse inside INIT. Part of what is agreed for ever: a change here
 // keeps new clients from taking over mounts of old ones.
+//
+// Not ATOMIC_O_TRUNC: the kernel checks only after OPEN whether the file is
+// being executed, and a program that an open with O_TRUNC has emptied before
+// its ETXTBSY dies. Without it the truncation is a SETATTR behind that check.
 void Core::NegotiateCapabilities(fuse_conn_info* conn) {
-  unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS | FUSE_CAP_ATOMIC_O_TRUNC |
+  unsigned want = FUSE_CAP_ASYNC_READ | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS |
                   FUSE_CAP_EXPORT_SUPPORT | FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL | FUSE_CAP_PARALLEL_DIROPS |
                   FUSE_CAP_READDIRPLUS | FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ASYNC_DIO;
   want |= options_.exclusive ? FUSE_CAP_EXPLICIT_INVAL_DATA : FUSE_CAP_AUTO_INVAL_DATA;

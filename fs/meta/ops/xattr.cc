@@ -125,10 +125,7 @@ Status MetaImpl::RemoveXattr(const OpContext& ctx, Ino ino, std::string_view nam
 
 Status MetaImpl::SetAclXattr(const OpContext& ctx, Ino ino, bool is_default, std::string_view value, XattrSet how) {
   ASSIGN_OR_RETURN_STATUS(const Acl acl, DecodeAclXattr(value));
-  if (acl.rules.empty()) {
-    const Status removed = RemoveAclXattr(ctx, ino, is_default);
-    return removed.err() == ENODATA ? Status::Ok() : removed;
-  }
+  if (acl.rules.empty()) return RemoveAclXattr(ctx, ino, is_default);
   return Mutate(ctx, {ino}, nullptr, [&](Txn& txn) -> Status {
     ASSIGN_OR_RETURN_STATUS(Attr attr, LoadBase(txn.kv, ino));
     if (attr.type == FileType::kSymlink) return Status(EOPNOTSUPP, "setting an ACL on a symlink");
@@ -137,12 +134,8 @@ Status MetaImpl::SetAclXattr(const OpContext& ctx, Ino ino, bool is_default, std
     }
     uint32_t* const id = is_default ? &attr.default_acl : &attr.access_acl;
     RETURN_IF_ERROR(CheckHow(ino, is_default ? kDefaultAcl : kAccessAcl, *id != 0, how));
-    if (!is_default) {
-      attr.mode = ModeFromAcl(acl, attr.mode);
-      // As chmod: only a member of the group may keep the bit. The kernel
-      // names one group of the caller, so membership by another loses it.
-      if (txn.ctx.uid != 0 && txn.ctx.gid != attr.gid) attr.mode = static_cast<uint16_t>(attr.mode & ~S_ISGID);
-    }
+    // Whether the caller may keep S_ISGID only the kernel knows; fs/fuse is told.
+    if (!is_default) attr.mode = ModeFromAcl(acl, attr.mode);
     if (!is_default && IsEquivalentToMode(acl)) {
       *id = 0;
     } else {
@@ -158,7 +151,8 @@ Status MetaImpl::RemoveAclXattr(const OpContext& ctx, Ino ino, bool is_default) 
   return Mutate(ctx, {ino}, nullptr, [&](Txn& txn) -> Status {
     ASSIGN_OR_RETURN_STATUS(Attr attr, LoadBase(txn.kv, ino));
     uint32_t* const id = is_default ? &attr.default_acl : &attr.access_acl;
-    if (*id == 0) return NoData(ino, is_default ? kDefaultAcl : kAccessAcl);
+    // As Linux has it: removing an ACL that is not there is no error.
+    if (*id == 0) return Status::Ok();
     *id = 0;
     TouchAttr(txn, &attr);
     StoreBase(txn.kv, ino, attr);
