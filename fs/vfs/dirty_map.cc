@@ -86,6 +86,13 @@ uint64_t DirtyMap::NextDirty(uint64_t offset) const {
   return it == pieces_.end() ? UINT64_MAX : it->first;
 }
 
+uint64_t DirtyMap::NextUnfrozen(uint64_t offset, uint64_t end) const {
+  auto it = pieces_.upper_bound(offset);
+  if (it != pieces_.begin() && std::prev(it)->first + std::prev(it)->second.len > offset) --it;
+  while (it != pieces_.end() && it->first < end && it->second.segment->frozen) ++it;
+  return it == pieces_.end() ? end : std::clamp(it->first, offset, end);
+}
+
 uint64_t DirtyMap::NextClean(uint64_t offset) const {
   while (true) {
     const DirtyPiece piece = At(offset);

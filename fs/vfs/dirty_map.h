@@ -45,6 +45,8 @@ class DirtyMap {
   void Grow(uint64_t offset, uint64_t len);
   // First dirty byte >= offset; UINT64_MAX if none.
   uint64_t NextDirty(uint64_t offset) const;
+  // First byte in [offset, end) that lies in a segment no flush reads; `end` if none.
+  uint64_t NextUnfrozen(uint64_t offset, uint64_t end) const;
   // First byte >= offset that is not dirty.
   uint64_t NextClean(uint64_t offset) const;
   // Every piece, in order.

@@ -59,7 +59,6 @@ struct Flusher::Round {
     InodePtr inode;
     std::vector<Segment*> frozen;
     std::optional<std::string> inline_bytes;
-    Timestamp mtime;
     std::vector<ObjectId> objects;
     std::vector<std::pair<uint64_t, meta::FileUpdate::Piece>> committed;  // with sequence numbers
     bool gone = false;
@@ -112,8 +111,12 @@ void Flusher::Kick() {
 
 void Flusher::QueueAtime(Ino ino, Timestamp atime) {
   std::lock_guard lock(mutex_);
-  if (!atimes_.empty() && atimes_.back().first == ino) return;
-  if (atimes_.size() < 100'000) atimes_.emplace_back(ino, atime);
+  if (atimes_.size() < 100'000) atimes_[ino] = atime;
+}
+
+void Flusher::DropAtime(Ino ino) {
+  std::lock_guard lock(mutex_);
+  atimes_.erase(ino);
 }
 
 void Flusher::QueueCompaction(Ino ino, uint32_t chunk) {
@@ -175,11 +178,17 @@ void Flusher::WorkerLoop() {
       held.push_back(std::move(data));
       mine.push_back(inode);
     }
-    if (!mine.empty()) {
-      Status status = RunRound(mine, kRoundBytes);
-      (void)status;  // kept in last_error_; the data stays and is tried again
+    const int64_t started = MonotonicNs();
+    const bool none = mine.empty();
+    std::set<const Inode*> whole;
+    // A failure is kept in last_error_; the data stays and is tried again.
+    if (!none && RunRound(mine, kRoundBytes).ok()) {
+      for (const InodePtr& inode : mine) {
+        if (!inode->left_over) whole.insert(inode.get());
+      }
     }
     held.clear();
+    mine.clear();  // Settle() below forgets only what nobody else holds
     for (InodePtr& inode : picked) {
       {
         std::lock_guard lock(mutex_);
@@ -191,17 +200,17 @@ void Flusher::WorkerLoop() {
         dirty = inode->pending.index != 0;
       }
       if (dirty) {
-        // To the front, as old as before or older.
         std::lock_guard lock(mutex_);
-        if (!inode->queued) {
-          inode->queued = true;
-          queue_.push_front({inode, 0});
-        }
+        if (inode->queued) continue;
+        inode->queued = true;
+        // Only written since then: it ages anew. Else to the front.
+        if (whole.contains(inode.get())) queue_.push_back({inode, started});
+        else queue_.push_front({inode, 0});
       } else {
         vfs_.inodes_.Settle(std::move(inode));
       }
     }
-    if (mine.empty()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    if (none) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 }
 
@@ -209,28 +218,30 @@ void Flusher::WorkerLoop() {
 
 void Flusher::Freeze(const InodePtr& inode, uint64_t budget_bytes, Round* round) {
   std::unique_lock lock(inode->mutex);
+  inode->left_over = false;
+  inode->frozen_up_to = 0;
   if (inode->pending.index == 0) return;
   const size_t index = round->inodes.size();
   Round::PerInode& per = round->inodes.emplace_back();
   per.inode = inode;
-  per.mtime = inode->pending.mtime;
   const uint64_t length = inode->pending.length;
 
-  // From where the last round stopped, so that no part of a large file waits
-  // for ever while its beginning is written again and again.
-  std::vector<DirtyPiece> pieces;
-  const uint64_t end = std::max(inode->dirty.End(), uint64_t{1});
-  if (inode->flush_cursor >= end) inode->flush_cursor = 0;
-  inode->dirty.Find(inode->flush_cursor, end - inode->flush_cursor, &pieces);
-  if (inode->flush_cursor != 0) inode->dirty.Find(0, inode->flush_cursor, &pieces);
+  // Oldest first. A segment may hide a part of an older one; were it freed
+  // first, a crash would bring those stale bytes back to light.
+  std::vector<Segment*> by_age;
+  for (const DirtyPiece& piece : inode->dirty.All()) by_age.push_back(piece.segment);
+  std::sort(by_age.begin(), by_age.end(), [](const Segment* a, const Segment* b) { return a->seq < b->seq; });
+  by_age.erase(std::unique(by_age.begin(), by_age.end()), by_age.end());
   uint64_t taken = 0;
-  for (const DirtyPiece& piece : pieces) {
-    if (taken >= budget_bytes || round->items.size() + per.frozen.size() >= kRoundPieces) break;
-    if (piece.segment->frozen) continue;
-    piece.segment->frozen = true;
-    per.frozen.push_back(piece.segment);
-    taken += piece.segment->visible;
-    inode->flush_cursor = piece.offset + piece.len;
+  for (Segment* segment : by_age) {
+    if (taken >= budget_bytes || round->items.size() + per.frozen.size() >= kRoundPieces) {
+      inode->left_over = true;
+      break;
+    }
+    segment->frozen = true;
+    per.frozen.push_back(segment);
+    taken += segment->visible;
+    inode->frozen_up_to = segment->seq;
   }
   const size_t first_item = round->items.size();
   for (Segment* segment : per.frozen) {
@@ -321,7 +332,6 @@ Status Flusher::Commit(Round* round) {
     std::vector<meta::FileUpdate> updates;
     std::vector<size_t> owners;
     size_t pieces = 0;
-    const size_t first_object = next_object;
     while (next_object < round->objects.size() &&
            (pieces == 0 || pieces + round->objects[next_object].pieces.size() <= kCommitPieces)) {
       const Round::Object& object = round->objects[next_object];
@@ -331,7 +341,6 @@ Status Flusher::Commit(Round* round) {
           owners.push_back(piece.inode);
           meta::FileUpdate& update = updates.emplace_back();
           update.ino = round->inodes[piece.inode].inode->ino;
-          update.mtime = round->inodes[piece.inode].mtime;
         }
         updates.back().pieces.push_back(piece.piece);
         updates.back().grow_to = std::max(updates.back().grow_to, piece.end);
@@ -347,10 +356,19 @@ Status Flusher::Commit(Round* round) {
       update.ino = per.inode->ino;
       update.grow_to = per.inline_bytes->size();
       update.inline_bytes = *per.inline_bytes;
-      update.mtime = per.mtime;
     }
     if (updates.empty()) continue;
-    Result<std::vector<meta::FileUpdateResult>> results = vfs_.meta_.Commit(objects, updates);
+    Result<std::vector<meta::FileUpdateResult>> results = [&] {
+      // Held over the commit: a time that somebody sets now (utimensat) must
+      // come after that of the writes, not be replaced by it.
+      std::vector<std::shared_lock<std::shared_mutex>> held;
+      for (size_t i = 0; i < updates.size(); ++i) {
+        Inode& inode = *round->inodes[owners[i]].inode;
+        held.emplace_back(inode.mutex);
+        updates[i].mtime = inode.pending.mtime;
+      }
+      return vfs_.meta_.Commit(objects, updates);
+    }();
     if (!results) return std::move(results).error();
     for (size_t i = 0; i < updates.size(); ++i) {
       Round::PerInode& per = round->inodes[owners[i]];
@@ -359,20 +377,21 @@ Status Flusher::Commit(Round* round) {
       if (per.inline_bytes || last_use[owners[i]] < next_object) per.done = true;
       if (result.gone) continue;
       for (size_t p = 0; p < updates[i].pieces.size(); ++p) {
-        per.committed.emplace_back(result.first_seq + p, updates[i].pieces[p]);
-      }
-      for (size_t o = first_object; o < next_object; ++o) {
-        if (!per.inline_bytes) per.objects.push_back(round->objects[o].id);
+        const meta::FileUpdate::Piece& piece = updates[i].pieces[p];
+        per.committed.emplace_back(result.first_seq + p, piece);
+        if (per.objects.empty() || per.objects.back() != piece.record.object) {
+          per.objects.push_back(piece.record.object);
+        }
       }
     }
     std::lock_guard lock(mutex_);
     for (const meta::NewObject& object : objects) unsynced_.insert(object.id);
   }
   // Frozen segments whose bytes all lay beyond the length had no piece.
+  std::vector<bool> has_items(round->inodes.size());
+  for (const Item& item : round->items) has_items[item.inode] = true;
   for (size_t i = 0; i < round->inodes.size(); ++i) {
-    const bool has_items =
-        std::any_of(round->items.begin(), round->items.end(), [&](const Item& item) { return item.inode == i; });
-    if (!has_items) round->inodes[i].done = true;
+    if (!has_items[i]) round->inodes[i].done = true;
   }
   return Status::Ok();
 }
@@ -400,13 +419,17 @@ void Flusher::Finish(Round* round, const Status& status) {
         inode.attr.reset();
         inode.inline_bytes.reset();
       }
-      inode.unsynced.insert(inode.unsynced.end(), per.objects.begin(), per.objects.end());
+      inode.unsynced.insert(per.objects.begin(), per.objects.end());
       if (inode.unsynced.size() > 1024) {
         std::lock_guard guard(mutex_);
         std::erase_if(inode.unsynced, [&](const ObjectId& id) { return !unsynced_.contains(id); });
       }
       if (!per.done) {
-        for (Segment* segment : per.frozen) segment->frozen = false;
+        for (Segment* segment : per.frozen) {
+          segment->frozen = false;
+          // Overwritten while it was being read: nothing else would free it.
+          if (segment->visible == 0) vfs_.dirty_.Free(segment);
+        }
         if (!status.ok()) inode.write_error = status;
         continue;
       }
@@ -419,7 +442,7 @@ void Flusher::Finish(Round* round, const Status& status) {
           if (piece.segment == segment) inode.dirty.Erase(piece.offset, piece.len, &covered);
         }
       }
-      for (Segment* segment : per.frozen) vfs_.dirty_.Free(segment);
+      for (Segment* segment : per.frozen) vfs_.dirty_.Free(segment);  // oldest first
       if (inode.dirty.empty()) vfs_.dirty_.ClearPending(&inode.pending);
     }
     if (crossed) {
@@ -431,6 +454,7 @@ void Flusher::Finish(Round* round, const Status& status) {
 Status Flusher::RunRound(const std::vector<InodePtr>& inodes, uint64_t budget_bytes) {
   Round round;
   round.inodes.reserve(inodes.size());
+  for (const InodePtr& inode : inodes) inode->left_over = true;  // until it had its turn
   for (const InodePtr& inode : inodes) {
     if (round.bytes >= budget_bytes || round.items.size() >= kRoundPieces) break;
     Freeze(inode, budget_bytes - round.bytes, &round);
@@ -464,23 +488,19 @@ Status Flusher::FlushInode(const InodePtr& inode) {
 }
 
 Status Flusher::FlushInodeLocked(const InodePtr& inode) {
-  // One pass over the file: what is dirty now lies ahead of the cursor until a
-  // round commits it, or a newer version of it. Writes behind the cursor came
-  // later and need not be waited for.
-  uint64_t end;
+  // Rounds go by age. What is dirty now is committed once they have passed the
+  // newest segment of now: later writes go into these segments or, over frozen
+  // ones, into newer ones, which need not be waited for.
+  uint64_t newest = 0;
   {
     std::shared_lock lock(inode->mutex);
     if (inode->pending.index == 0) return Status::Ok();
-    end = inode->dirty.End();
+    for (const DirtyPiece& piece : inode->dirty.All()) newest = std::max(newest, piece.segment->seq);
   }
-  inode->flush_cursor = 0;
-  while (true) {
-    const uint64_t before = inode->flush_cursor;
+  do {
     RETURN_IF_ERROR(RunRound({inode}, kRoundBytes));
-    std::shared_lock lock(inode->mutex);
-    if (inode->pending.index == 0) return Status::Ok();
-    if (inode->flush_cursor >= end || inode->flush_cursor <= before) return Status::Ok();
-  }
+  } while (inode->left_over && inode->frozen_up_to < newest);
+  return Status::Ok();
 }
 
 Status Flusher::FlushAll() {
@@ -491,12 +511,16 @@ Status Flusher::FlushAll() {
     for (Queued& queued : queue_) queued.inode->queued = false;
     queue_.clear();
     all.insert(all.end(), busy_.begin(), busy_.end());
+    // An inode may be queued and busy at once, and busy twice.
+    std::sort(all.begin(), all.end(), [](const InodePtr& a, const InodePtr& b) { return a->ino < b->ino; });
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    // Another FlushAll() meanwhile must not take them for clean.
+    busy_.insert(all.begin(), all.end());
   }
   Status first;
   std::vector<InodePtr> batch;
   const auto flush = [&] {
     std::vector<std::unique_lock<std::mutex>> held;
-    std::sort(batch.begin(), batch.end(), [](const InodePtr& a, const InodePtr& b) { return a->ino < b->ino; });
     for (const InodePtr& inode : batch) held.emplace_back(inode->data_mutex);
     Status status = RunRound(batch, UINT64_MAX);
     if (first.ok()) first = std::move(status);
@@ -508,16 +532,20 @@ Status Flusher::FlushAll() {
   }
   if (!batch.empty()) flush();
   // What a round's size left over, and what a worker had taken meanwhile.
-  for (const InodePtr& inode : all) {
+  for (InodePtr& inode : all) {
     Status status = FlushInode(inode);
     if (first.ok()) first = std::move(status);
+    {
+      std::lock_guard lock(mutex_);
+      busy_.erase(busy_.find(inode));
+    }
     bool dirty;
     {
       std::shared_lock lock(inode->mutex);
       dirty = inode->pending.index != 0;
     }
     if (dirty) Enqueue(inode);
-    vfs_.inodes_.Settle(inode);
+    vfs_.inodes_.Settle(std::move(inode));
   }
   return first;
 }
@@ -525,14 +553,49 @@ Status Flusher::FlushAll() {
 Status Flusher::MakeDurable(std::vector<ObjectId> objects) {
   {
     std::lock_guard lock(mutex_);
+    objects.insert(objects.end(), inherited_.begin(), inherited_.end());
     std::erase_if(objects, [&](const ObjectId& id) { return !unsynced_.contains(id); });
   }
+  std::sort(objects.begin(), objects.end());
+  objects.erase(std::unique(objects.begin(), objects.end()), objects.end());
   if (objects.empty()) return Status::Ok();
-  RETURN_IF_ERROR(vfs_.blocks_.Barrier(objects));
+  Status status = vfs_.blocks_.Barrier(objects);
+  if (!status.ok()) {
+    // One that nothing points at any more may be deleted already.
+    ASSIGN_OR_RETURN_STATUS(std::vector<ObjectId> referenced, Referenced(objects));
+    if (referenced.size() == objects.size()) return status;
+    if (!referenced.empty()) RETURN_IF_ERROR(vfs_.blocks_.Barrier(referenced));
+  }
   RETURN_IF_ERROR(vfs_.meta_.MarkDurable(objects));
   std::lock_guard lock(mutex_);
   for (const ObjectId& id : objects) unsynced_.erase(id);
+  std::erase_if(inherited_, [&](const ObjectId& id) { return !unsynced_.contains(id); });
   return Status::Ok();
+}
+
+Result<std::vector<ObjectId>> Flusher::Referenced(const std::vector<ObjectId>& objects) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<kv::Snapshot> snapshot, vfs_.meta_.kv().NewSnapshot());
+  std::vector<ObjectId> referenced;
+  for (const ObjectId& object : objects) {
+    ASSIGN_OR_RETURN(const std::optional<std::string> record, snapshot->Get(keys::ObjectBytes(object)));
+    if (record) referenced.push_back(object);
+  }
+  return referenced;
+}
+
+void Flusher::Inherit(std::vector<ObjectId> objects) {
+  std::lock_guard lock(mutex_);
+  unsynced_.insert(objects.begin(), objects.end());
+  inherited_ = std::move(objects);
+}
+
+void Flusher::SettleDurable() {
+  vfs_.inodes_.VisitAll([this](Inode& inode) {
+    std::unique_lock lock(inode.mutex);
+    if (inode.unsynced.empty()) return;
+    std::lock_guard guard(mutex_);
+    std::erase_if(inode.unsynced, [&](const ObjectId& id) { return !unsynced_.contains(id); });
+  });
 }
 
 Status Flusher::MakeAllDurable() {
@@ -547,7 +610,7 @@ Status Flusher::MakeAllDurable() {
 // ---- background ------------------------------------------------------------------
 
 void Flusher::WriteAtimes() {
-  std::vector<std::pair<Ino, Timestamp>> atimes;
+  std::unordered_map<Ino, Timestamp> atimes;
   {
     std::lock_guard lock(mutex_);
     atimes.swap(atimes_);
@@ -591,6 +654,7 @@ void Flusher::MaintenanceLoop() {
       last_sync = now;
       vfs_.RefreshSpace();
       Status status = MakeAllDurable();
+      SettleDurable();
       if (!status.ok()) LOG_WARNING("flush") << "make stored blocks durable: " << status.ToString();
       const uint64_t rounds = rounds_done_;
       if (rounds == rounds_seen) vfs_.dirty_.Trim();

@@ -3,7 +3,8 @@
 // Flusher: moves dirty data from the arena into block objects and commits it.
 //
 // One round, for one or several inodes whose data_mutex it holds:
-//   1. freeze segments of the inodes, in file order, up to a size
+//   1. freeze segments of the inodes, oldest first, up to a size: one that
+//      hides older bytes never leaves the arena before these
 //   2. pack their visible bytes into objects of at most one block, small
 //      writes of many files side by side; Put the objects
 //   3. commit slices, lengths and times in one transaction per few objects
@@ -27,6 +28,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "fs/vfs/vfs.h"
@@ -56,9 +58,14 @@ class Flusher {
   // Makes committed objects durable; `objects` or all that are not yet.
   Status MakeDurable(std::vector<ObjectId> objects);
   Status MakeAllDurable();
+  // Objects that the previous client committed and did not make durable. Whose
+  // they are is not known: every fsync covers them, until they are.
+  void Inherit(std::vector<ObjectId> objects);
 
   // Records an access time to be written in the background.
   void QueueAtime(Ino ino, Timestamp atime);
+  // Somebody set it: what was queued before is void.
+  void DropAtime(Ino ino);
   void QueueCompaction(Ino ino, uint32_t chunk);
 
   // Status of the last round that ended.
@@ -83,6 +90,10 @@ class Flusher {
   bool TryInline(const InodePtr& inode, Round* round, size_t first_item);
   Status CompactChunk(const InodePtr& inode, uint32_t chunk);
   void WriteAtimes();
+  // Forgets objects that are durable by now, and inodes kept for their sake.
+  void SettleDurable();
+  // Those of `objects` that something still points at.
+  Result<std::vector<ObjectId>> Referenced(const std::vector<ObjectId>& objects);
   ObjectId NewObjectId();
 
   Vfs& vfs_;
@@ -96,13 +107,14 @@ class Flusher {
     int64_t since_ns;
   };
   std::list<Queued> queue_;  // oldest first
-  std::multiset<InodePtr> busy_;  // taken off the queue by a worker just now
+  std::multiset<InodePtr> busy_;  // taken off the queue and being flushed just now
   bool stopping_ = false;
   bool kicked_ = false;
   int64_t retry_at_ns_ = 0;
   Status last_error_;
   std::set<ObjectId> unsynced_;  // committed, not known durable
-  std::vector<std::pair<Ino, Timestamp>> atimes_;
+  std::vector<ObjectId> inherited_;  // of those, the previous client's
+  std::unordered_map<Ino, Timestamp> atimes_;
   std::deque<std::pair<Ino, uint32_t>> compact_;
   std::condition_variable maintain_;
 

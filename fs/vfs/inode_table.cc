@@ -48,9 +48,30 @@ void InodeTable::Settle(InodePtr inode) {
   // Two references: the table's and the caller's. More cannot appear while
   // the shard is locked; a holder that leaves later settles again itself.
   if (inode->open_count != 0 || inode.use_count() > 2) return;
-  if (!inode->dirty.empty() || inode->pending.index != 0) return;
+  {
+    // Free, since nobody else has the inode; orders this after the last who had.
+    std::lock_guard fields(inode->mutex);
+    if (!inode->dirty.empty() || inode->pending.index != 0) return;
+    // An fsync through a later handle still has to cover these.
+    if (!inode->unsynced.empty()) return;
+  }
   for (const auto& [chunk, map] : inode->maps) AddMapBytes(-static_cast<int64_t>(map->MemoryBytes()));
   shard.inodes.erase(inode->ino);
+}
+
+void InodeTable::VisitAll(const std::function<void(Inode&)>& visit) {
+  for (Shard& shard : shards_) {
+    std::vector<InodePtr> all;
+    {
+      std::lock_guard lock(shard.mutex);
+      all.reserve(shard.inodes.size());
+      for (const auto& [ino, inode] : shard.inodes) all.push_back(inode);
+    }
+    for (InodePtr& inode : all) {
+      visit(*inode);
+      Settle(std::move(inode));
+    }
+  }
 }
 
 bool InodeTable::IsOpen(Ino ino) {

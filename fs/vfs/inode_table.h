@@ -14,10 +14,12 @@
 
 #include <array>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <shared_mutex>
 #include <unordered_map>
 #include <unordered_set>
@@ -34,7 +36,8 @@ struct Inode {
   const Ino ino;
 
   std::mutex data_mutex;
-  uint64_t flush_cursor = 0;  // guarded by data_mutex
+  uint64_t frozen_up_to = 0;   // highest sequence number that the last round took; by data_mutex
+  bool left_over = false;      // that round left dirty bytes behind; by data_mutex
 
   std::shared_mutex mutex;  // guards down to the next blank line
   DirtyMap dirty;
@@ -42,7 +45,7 @@ struct Inode {
   std::optional<Attr> attr;  // committed; absent = load it
   std::optional<std::string> inline_bytes;
   Status write_error;  // of the last flush; cleared by one that succeeds
-  std::vector<ObjectId> unsynced;  // committed objects not known durable
+  std::set<ObjectId> unsynced;  // committed objects not known durable
 
   std::mutex maps_mutex;  // guards `maps`; a map's contents are guarded by `mutex`
   std::map<uint32_t, std::shared_ptr<chunk::ChunkMap>> maps;
@@ -66,8 +69,11 @@ class InodeTable {
   InodePtr Open(Ino ino);
   // One handle less; true when it was the last.
   bool Close(const InodePtr& inode);
-  // Forgets the inode when it is closed and clean and only the caller holds it.
+  // Forgets the inode when it is closed, clean and durable and only the caller
+  // holds it.
   void Settle(InodePtr inode);
+  // Visits every inode, without a lock held, and settles it.
+  void VisitAll(const std::function<void(Inode&)>& visit);
 
   // For Meta: is the inode open? A "no" is a promise, kept until the calling
   // thread's FinishUnlink(): Open() waits.

@@ -59,6 +59,10 @@ Status Vfs::Start() {
                     << " locks and " << FormatBytes(dirty_.used_bytes()) << " of unflushed data";
   }
   RefreshSpace();
+  if (!options_.read_only) {
+    ASSIGN_OR_RETURN_STATUS(std::vector<ObjectId> objects, meta_.UndurableObjects());
+    flusher_->Inherit(std::move(objects));
+  }
   flusher_->Start();
   return Status::Ok();
 }
@@ -129,6 +133,9 @@ Result<Attr> Vfs::SeenAttr(Ino ino) {
   std::unique_lock lock(inode->mutex);
   TRY_VOID(LoadAttr(*inode));
   Attr attr = Merged(*inode);
+  // Operations on names change a directory's attributes, and they take no lock
+  // of it here: they are never kept.
+  if (attr.type == FileType::kDirectory) inode->attr.reset();
   lock.unlock();
   inodes_.Settle(std::move(inode));
   return attr;
@@ -142,6 +149,12 @@ void Vfs::Forget(Ino ino) {
   inode->inline_bytes.reset();
 }
 
+void Vfs::ForgetCommitted(Inode& inode) {
+  inode.attr.reset();
+  inode.inline_bytes.reset();
+  DropMaps(inode);
+}
+
 void Vfs::RefreshSpace() {
   Result<object::Space> space = blocks_.store().GetSpace();
   if (!space) return;
@@ -151,7 +164,10 @@ void Vfs::RefreshSpace() {
 }
 
 void Vfs::FreeCovered(const std::vector<Segment*>& covered) {
-  for (Segment* segment : covered) {
+  // Oldest first: a crash in between must not bring a hidden older one to light.
+  std::vector<Segment*> by_age = covered;
+  std::sort(by_age.begin(), by_age.end(), [](const Segment* a, const Segment* b) { return a->seq < b->seq; });
+  for (Segment* segment : by_age) {
     // A frozen one is being read by a flush, which frees it.
     if (!segment->frozen) dirty_.Free(segment);
   }
@@ -176,7 +192,8 @@ void Vfs::CutDirty(Inode& inode, uint64_t length) {
 }
 
 void Vfs::DropDirty(const InodePtr& inode) {
-  std::lock_guard data(inode->data_mutex);
+  std::unique_lock data(inode->data_mutex, std::try_to_lock);
+  if (!data) return;
   std::unique_lock lock(inode->mutex);
   CutDirty(*inode, 0);
   dirty_.ClearPending(&inode->pending);

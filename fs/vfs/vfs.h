@@ -150,8 +150,11 @@ class Vfs : public FileSystem {
   Result<Attr> SeenAttr(Ino ino);
   // What this client caches of the inode's committed attributes is old.
   void Forget(Ino ino);
+  // The same for all that is committed, data as well. `mutex` held.
+  void ForgetCommitted(Inode& inode);
   // The inode lost its last link: unflushed data of a closed one is moot.
   void AfterUnlink(const Entry& victim);
+  // Left alone while a flush is at it: that will find the inode gone.
   void DropDirty(const InodePtr& inode);
   // The last handle of an inode without a name is gone.
   void RemoveUnlinked(const InodePtr& inode);
@@ -162,6 +165,8 @@ class Vfs : public FileSystem {
   // Fills `out` with everything but what lies in blocks; that goes to `parts`.
   // `mutex` held, shared.
   Status Assemble(Inode& inode, uint64_t offset, std::span<char> out, std::vector<BlockPart>* parts);
+  // Takes `mutex` shared with everything in memory that Assemble() looks at.
+  Status LockLoaded(Inode& inode, std::shared_lock<std::shared_mutex>* lock);
   Result<size_t> DoRead(Ino ino, uint64_t offset, std::span<char> out, bool blocking);
   void ReadAhead(Inode& inode, uint64_t offset, uint64_t len);
   void TouchAtime(Inode& inode);
@@ -169,6 +174,8 @@ class Vfs : public FileSystem {
   // EWOULDBLOCK when the budget is used up (a prefix may then be in place).
   Status Insert(Inode& inode, uint64_t offset, std::span<const char> data, std::vector<Segment*>* covered);
   Status DoWrite(const InodePtr& inode, uint64_t offset, std::span<const char> data, bool kill_suidgid);
+  // Clears set-id bits and security.capability. `mutex` held exclusively.
+  Status DropSetId(Inode& inode);
   // Forgets dirty bytes at and beyond `length`. Both mutexes held.
   void CutDirty(Inode& inode, uint64_t length);
   void FreeCovered(const std::vector<Segment*>& covered);

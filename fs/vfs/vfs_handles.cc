@@ -45,7 +45,9 @@ Result<Opened> Vfs::Open(const OpContext& ctx, Ino ino, int flags, bool kill_sui
     if (status.err() == ENOENT) return Error(ESTALE, "open: the file is gone");
     return Error(std::move(status));
   }
-  return OpenHandle(ctx, inode, flags);
+  Result<Opened> opened = OpenHandle(ctx, inode, flags);
+  inodes_.Settle(std::move(inode));
+  return opened;
 }
 
 Result<FileSystem::Created> Vfs::Create(const OpContext& ctx, Ino parent, std::string_view name, uint32_t mode,
@@ -55,13 +57,18 @@ Result<FileSystem::Created> Vfs::Create(const OpContext& ctx, Ino parent, std::s
   InodePtr inode = inodes_.Open(entry.ino);
   {
     std::unique_lock lock(inode->mutex);
-    inode->attr = entry.attr;
+    // An answer from the record of a resent request may be old.
+    if (!ctx.resent) inode->attr = entry.attr;
   }
-  ASSIGN_OR_RETURN(Opened opened, OpenHandle(ctx, inode, flags));
-  return Created{Out(std::move(entry)), opened};
+  Result<Opened> opened = OpenHandle(ctx, inode, flags);
+  inodes_.Settle(std::move(inode));
+  if (!opened) return Error(std::move(opened).error());
+  return Created{Out(std::move(entry)), *opened};
 }
 
 void Vfs::RemoveUnlinked(const InodePtr& inode) {
+  // Opened again meanwhile (through /proc/self/fd): the next release comes.
+  if (inodes_.IsOpen(inode->ino)) return;
   DropDirty(inode);
   Status status = meta_.ReleaseSustained(inode->ino);
   inodes_.FinishUnlink();
@@ -79,7 +86,8 @@ void Vfs::Release(Ino ino, Handle handle) {
   locks_.ReleaseHandle(inode->ino, handle);
   if (inodes_.Close(inode) && !options_.read_only) {
     Result<Attr> attr = SeenAttr(inode->ino);
-    const bool gone = attr ? attr->nlink == 0 && (attr->flags & kAttrTrashed) == 0 : attr.error().err() == ENOENT;
+    const bool gone = attr ? attr->nlink == 0 && (attr->flags & kAttrTrashed) == 0
+                           : attr.error().err() == ESTALE || attr.error().err() == ENOENT;
     if (gone) RemoveUnlinked(inode);
   }
   inodes_.Settle(std::move(inode));
@@ -102,11 +110,11 @@ Status Vfs::Fsync(const OpContext&, Ino ino, Handle, bool) {
     std::vector<ObjectId> objects;
     {
       std::shared_lock lock(inode->mutex);
-      objects = inode->unsynced;
+      objects.assign(inode->unsynced.begin(), inode->unsynced.end());
     }
     RETURN_IF_ERROR(flusher_->MakeDurable(objects));
     std::unique_lock lock(inode->mutex);
-    if (inode->unsynced == objects) inode->unsynced.clear();
+    for (const ObjectId& id : objects) inode->unsynced.erase(id);
     lock.unlock();
     inodes_.Settle(std::move(inode));
   }

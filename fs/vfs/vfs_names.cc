@@ -53,13 +53,19 @@ Result<Attr> Vfs::SetAttribute(const OpContext& ctx, Ino ino, const SetAttr& req
     if (!inode) return meta_.SetAttr(again, ino, request);
     std::unique_lock lock(inode->mutex);
     Result<Attr> set = meta_.SetAttr(again, ino, request);
-    if (!set) return set;
+    if (!set) {
+      lock.unlock();
+      inodes_.Settle(std::move(inode));
+      return set;
+    }
+    if ((request.valid & meta::kSetAtime) != 0) flusher_->DropAtime(ino);
     // An explicit time replaces that of earlier, still unflushed writes.
     if ((request.valid & meta::kSetMtime) != 0 && inode->pending.index != 0) {
       dirty_.SetPending(ino, &inode->pending, inode->pending.length, Timestamp{});
     }
     inode->attr = *set;
     attr = Merged(*inode);
+    if (attr->type == FileType::kDirectory) inode->attr.reset();  // as in SeenAttr()
     lock.unlock();
     inodes_.Settle(std::move(inode));
   }

@@ -77,26 +77,28 @@ Status Vfs::Assemble(Inode& inode, uint64_t offset, std::span<char> out, std::ve
   return at < end ? committed(at, end) : Status::Ok();
 }
 
+Status Vfs::LockLoaded(Inode& inode, std::shared_lock<std::shared_mutex>* lock) {
+  if (!lock->owns_lock()) lock->lock();
+  while (!inode.attr || ((inode.attr->flags & kAttrInline) != 0 && !inode.inline_bytes)) {
+    lock->unlock();
+    {
+      std::unique_lock exclusive(inode.mutex);
+      RETURN_IF_ERROR(LoadAttr(inode));
+      if ((inode.attr->flags & kAttrInline) != 0 && !inode.inline_bytes) {
+        ASSIGN_OR_RETURN_STATUS(inode.inline_bytes, meta_.LoadInline(inode.ino));
+      }
+    }
+    lock->lock();
+  }
+  return Status::Ok();
+}
+
 Result<size_t> Vfs::DoRead(Ino ino, uint64_t offset, std::span<char> out, bool blocking) {
   InodePtr inode = inodes_.Find(ino);
   if (!inode) return Error(EBADF, "read: the file is not open");
   std::shared_lock lock(inode->mutex, std::defer_lock);
-  if (blocking) lock.lock();
-  else if (!lock.try_lock()) return Error(EWOULDBLOCK, "read: the inode is busy");
-  const auto loaded = [&] {
-    return inode->attr && ((inode->attr->flags & kAttrInline) == 0 || inode->inline_bytes);
-  };
-  while (!loaded()) {
-    lock.unlock();
-    {
-      std::unique_lock exclusive(inode->mutex);
-      TRY_VOID(LoadAttr(*inode));
-      if ((inode->attr->flags & kAttrInline) != 0 && !inode->inline_bytes) {
-        ASSIGN_OR_RETURN(inode->inline_bytes, meta_.LoadInline(ino));
-      }
-    }
-    lock.lock();
-  }
+  if (!blocking && !lock.try_lock()) return Error(EWOULDBLOCK, "read: the inode is busy");
+  TRY_VOID(LockLoaded(*inode, &lock));
   const uint64_t length = inode->length();
   if (offset >= length) return size_t{0};
   out = out.first(std::min<uint64_t>(out.size(), length - offset));

@@ -13,6 +13,16 @@
 
 namespace moorfs::vfs {
 
+// Changes of a file's content that are no write: the kernel does not say
+// whether the caller may keep set-id bits, so nobody does.
+Status Vfs::DropSetId(Inode& inode) {
+  const Attr& attr = *inode.attr;
+  if ((attr.mode & 06000) == 0 && (attr.flags & kAttrHasCapability) == 0) return Status::Ok();
+  RETURN_IF_ERROR(meta_.KillPrivileges(inode.ino));
+  inode.attr.reset();
+  return LoadAttr(inode);
+}
+
 Status Vfs::Fallocate(const OpContext& ctx, Ino ino, Handle, int mode, uint64_t offset, uint64_t len) {
   RETURN_IF_ERROR(WritableOrError());
   ino = In(ino);
@@ -32,19 +42,20 @@ Status Vfs::Fallocate(const OpContext& ctx, Ino ino, Handle, int mode, uint64_t 
   std::unique_lock lock(inode->mutex);
   RETURN_IF_ERROR(LoadAttr(*inode));
   if (inode->attr->type != FileType::kFile) return Status(ENODEV, "fallocate: not a regular file");
+  RETURN_IF_ERROR(DropSetId(*inode));
   if (punch || zero) {
     // A write that slipped in between the flush and here is younger than the
     // zeros would be old: it began after this call and may win.
     Result<Attr> attr = meta_.Zero(ctx, ino, offset, len, zero && !keep);
+    ForgetCommitted(*inode);
     if (!attr) return std::move(attr).error();
     inode->attr = *attr;
   } else if (!keep) {
     Result<Attr> attr = meta_.Extend(ctx, ino, offset + len);
+    ForgetCommitted(*inode);
     if (!attr) return std::move(attr).error();
     inode->attr = *attr;
   }
-  inode->inline_bytes.reset();
-  DropMaps(*inode);
   if (inode->pending.index != 0 && !keep) {
     dirty_.SetPending(ino, &inode->pending, std::max(inode->pending.length, offset + len), Timestamp::Now());
   }
@@ -67,13 +78,19 @@ Result<uint64_t> Vfs::CopyFileRange(const OpContext& ctx, Ino src, Handle, uint6
   if (src != dst) second = std::unique_lock((src <= dst ? to : from)->data_mutex);
   TRY_VOID(flusher_->FlushInodeLocked(from));
   if (src != dst) TRY_VOID(flusher_->FlushInodeLocked(to));
+  // The copy shares blocks: an fsync of it has to make the source's durable.
+  std::set<ObjectId> shared;
+  if (src != dst) {
+    std::shared_lock lock(from->mutex);
+    shared = from->unsynced;
+  }
   std::unique_lock lock(to->mutex);
-  ASSIGN_OR_RETURN(uint64_t copied, meta_.CopyRange(ctx, src, src_off, dst, dst_off, len));
-  to->attr.reset();
-  to->inline_bytes.reset();
-  DropMaps(*to);
-  if (to->pending.index != 0) {
-    dirty_.SetPending(dst, &to->pending, std::max(to->pending.length, dst_off + copied), Timestamp::Now());
+  Result<uint64_t> copied = meta_.CopyRange(ctx, src, src_off, dst, dst_off, len);
+  // Several transactions: on an error, some may have happened.
+  ForgetCommitted(*to);
+  to->unsynced.insert(shared.begin(), shared.end());
+  if (copied && to->pending.index != 0) {
+    dirty_.SetPending(dst, &to->pending, std::max(to->pending.length, dst_off + *copied), Timestamp::Now());
   }
   return copied;
 }
@@ -118,15 +135,8 @@ Result<uint64_t> Vfs::Seek(const OpContext&, Ino ino, Handle, uint64_t offset, W
   ino = In(ino);
   InodePtr inode = inodes_.Find(ino);
   if (!inode) return Error(EBADF, "lseek: the file is not open");
-  {
-    std::unique_lock lock(inode->mutex);
-    TRY_VOID(LoadAttr(*inode));
-    if ((inode->attr->flags & kAttrInline) != 0 && !inode->inline_bytes) {
-      ASSIGN_OR_RETURN(inode->inline_bytes, meta_.LoadInline(ino));
-    }
-  }
-  std::shared_lock lock(inode->mutex);
-  if (!inode->attr) return Error(EAGAIN, "lseek: the file changed meanwhile");
+  std::shared_lock lock(inode->mutex, std::defer_lock);
+  TRY_VOID(LockLoaded(*inode, &lock));
   const uint64_t length = inode->length();
   if (offset >= length) return Error(ENXIO, "lseek: beyond the end of the file");
   while (offset < length) {

@@ -42,12 +42,15 @@ Status Vfs::Insert(Inode& inode, uint64_t offset, std::span<const char> data, st
       data = data.subspan(n);
       continue;
     }
+    // Bytes that no flush reads are overwritten where they are: one segment
+    // never hides another, unless a flush is about to commit that other.
+    const uint64_t room = inode.dirty.NextUnfrozen(offset, offset + data.size()) - offset;
     // A stream of appends gets ever larger segments.
-    uint64_t want = data.size();
+    uint64_t want = room;
     if (at_tail) want = std::max<uint64_t>(want, 2 * uint64_t{last->capacity()});
     Segment* fresh = dirty_.Allocate(inode.ino, offset, static_cast<uint32_t>(std::min(want, kMaxSegmentBytes)));
     if (fresh == nullptr) return Status(EWOULDBLOCK, "write: the memory for unflushed data is used up");
-    const auto n = static_cast<uint32_t>(std::min<uint64_t>(data.size(), fresh->capacity()));
+    const auto n = static_cast<uint32_t>(std::min<uint64_t>(room, fresh->capacity()));
     std::memcpy(fresh->data, data.data(), n);
     dirty_.Publish(fresh, n);
     inode.dirty.Insert({offset, n, fresh, 0}, covered);
@@ -74,9 +77,7 @@ Status Vfs::DoWrite(const InodePtr& inode, uint64_t offset, std::span<const char
     if (attr.type != FileType::kFile) return Status(EINVAL, "write: not a regular file");
     const bool set_id = (attr.mode & 06000) != 0;
     if ((kill_suidgid && set_id) || (attr.flags & kAttrHasCapability) != 0) {
-      RETURN_IF_ERROR(meta_.KillPrivileges(inode->ino));
-      inode->attr.reset();
-      RETURN_IF_ERROR(LoadAttr(*inode));
+      RETURN_IF_ERROR(DropSetId(*inode));
     }
     was_clean = inode->pending.index == 0;
     const uint64_t length = inode->length();
@@ -140,10 +141,11 @@ Result<Attr> Vfs::DoTruncate(const OpContext& ctx, Ino ino, uint64_t length, boo
     std::unique_lock lock(inode->mutex);
     TRY_VOID(LoadAttr(*inode));
     if (length < inode->length()) CutDirty(*inode, length);
-    ASSIGN_OR_RETURN(Attr attr, meta_.Truncate(ctx, ino, length, kill_suidgid));
-    inode->attr = attr;
-    inode->inline_bytes.reset();
-    DropMaps(*inode);
+    Result<Attr> attr = meta_.Truncate(ctx, ino, length, kill_suidgid);
+    // Several transactions: on an error, some may have happened.
+    ForgetCommitted(*inode);
+    if (!attr) return attr;
+    inode->attr = *attr;
     if (inode->pending.index != 0) {
       if (inode->dirty.empty()) dirty_.ClearPending(&inode->pending);
       else dirty_.SetPending(ino, &inode->pending, length, Timestamp::Now());
