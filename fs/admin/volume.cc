@@ -9,6 +9,7 @@
 
 #include "common/control/client.h"
 #include "fs/kv/open.h"
+#include "fs/vfs/lost_blocks.h"
 
 namespace moorfs::admin {
 namespace {
@@ -102,6 +103,9 @@ Result<OfflineVolume> OpenOffline(const MetaUrl& meta, const std::string& comman
   meta::MetaOptions meta_options;
   meta_options.is_open = [](Ino) { return false; };
   ASSIGN_OR_RETURN(v.meta, meta::Meta::Open(*v.kv, meta_options));
+  // As a mount does: what a power cut took is no damage to report.
+  ASSIGN_OR_RETURN(const vfs::LostBlocks lost, vfs::DropLostBlocks(*v.meta, *v.blocks));
+  static_cast<void>(lost);  // logged
   return v;
 }
 

@@ -227,15 +227,7 @@ void Rename(fuse_req_t req, fuse_ino_t parent, const char* name, fuse_ino_t new_
 void Open(fuse_req_t req, fuse_ino_t ino, fuse_file_info*) {
   Call& call = Begin(req);
   const auto in = call.core->Argument<fuse_open_in>(call);
-  const auto work = [ino, flags = static_cast<int>(in.flags),
-                     kill = (in.open_flags & FUSE_OPEN_KILL_SUIDGID) != 0](Call& c) {
-    ReplyOpen(c, ino, c.core->fs().Open(c.core->Context(c), ino, flags, kill));
-  };
-  if (in.flags & O_TRUNC) {
-    call.core->RunBlocking(call, false, work);
-  } else {
-    work(call);
-  }
+  ReplyOpen(call, ino, call.core->fs().Open(call.core->Context(call), ino, static_cast<int>(in.flags)));
 }
 
 void Create(fuse_req_t req, fuse_ino_t parent, const char* name, mode_t mode, fuse_file_info* fi) {

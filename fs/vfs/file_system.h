@@ -81,8 +81,8 @@ class FileSystem {
                         std::string_view new_name, uint32_t flags) = 0;
 
   // `flags` as in open(2). ESTALE: the inode is gone (the kernel looks up
-  // again). BLOCKING with O_TRUNC. `kill_suidgid`: FUSE_OPEN_KILL_SUIDGID.
-  virtual Result<Opened> Open(const OpContext& ctx, Ino ino, int flags, bool kill_suidgid) = 0;
+  // again). O_TRUNC never comes: the kernel truncates by SetAttribute.
+  virtual Result<Opened> Open(const OpContext& ctx, Ino ino, int flags) = 0;
   struct Created {
     Entry entry;
     Opened opened;

@@ -89,7 +89,7 @@ class Vfs : public FileSystem {
   Status RemoveDir(const OpContext& ctx, Ino parent, std::string_view name) override;
   Status Rename(const OpContext& ctx, Ino parent, std::string_view name, Ino new_parent,
                 std::string_view new_name, uint32_t flags) override;
-  Result<Opened> Open(const OpContext& ctx, Ino ino, int flags, bool kill_suidgid) override;
+  Result<Opened> Open(const OpContext& ctx, Ino ino, int flags) override;
   Result<Created> Create(const OpContext& ctx, Ino parent, std::string_view name, uint32_t mode,
                          int flags) override;
   void Release(Ino ino, Handle handle) override;

@@ -22,21 +22,14 @@ Result<Opened> Vfs::OpenHandle(const OpContext& ctx, const InodePtr& inode, int 
   return Opened{*handle, meta_.kv().exclusive(), false};
 }
 
-Result<Opened> Vfs::Open(const OpContext& ctx, Ino ino, int flags, bool kill_suidgid) {
+Result<Opened> Vfs::Open(const OpContext& ctx, Ino ino, int flags) {
   ino = In(ino);
-  const bool writes = (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) != 0;
-  if (writes) TRY_VOID(WritableOrError());
+  if ((flags & O_ACCMODE) != O_RDONLY) TRY_VOID(WritableOrError());
   InodePtr inode = inodes_.Open(ino);
   Status status;
   {
     std::unique_lock lock(inode->mutex);
     status = LoadAttr(*inode);
-  }
-  if (status.ok() && (flags & O_TRUNC) != 0) {
-    OpContext truncate = ctx;
-    truncate.unique = 0;  // emptying twice is the same as once
-    Result<Attr> attr = DoTruncate(truncate, ino, 0, kill_suidgid);
-    if (!attr) status = std::move(attr).error();
   }
   if (!status.ok()) {
     inodes_.Close(inode);

@@ -106,7 +106,7 @@ Status NullFileSystem::Rename(const OpContext&, Ino parent, std::string_view nam
   return Status::Ok();
 }
 
-Result<vfs::Opened> NullFileSystem::Open(const OpContext&, Ino, int, bool) { return vfs::Opened{1, true, false}; }
+Result<vfs::Opened> NullFileSystem::Open(const OpContext&, Ino, int) { return vfs::Opened{1, true, false}; }
 Result<vfs::FileSystem::Created> NullFileSystem::Create(const OpContext&, Ino parent, std::string_view name, uint32_t,
                                                         int) {
   return Created{Make(parent, name, FileType::kFile), {1, true, false}};

@@ -41,7 +41,7 @@ class NullFileSystem : public vfs::FileSystem {
   Status RemoveDir(const OpContext& ctx, Ino parent, std::string_view name) override;
   Status Rename(const OpContext& ctx, Ino parent, std::string_view name, Ino new_parent, std::string_view new_name,
                 uint32_t flags) override;
-  Result<vfs::Opened> Open(const OpContext& ctx, Ino ino, int flags, bool kill_suidgid) override;
+  Result<vfs::Opened> Open(const OpContext& ctx, Ino ino, int flags) override;
   Result<Created> Create(const OpContext& ctx, Ino parent, std::string_view name, uint32_t mode, int flags) override;
   void Release(Ino ino, Handle handle) override;
   Status Flush(const OpContext& ctx, Ino ino, Handle handle, uint64_t lock_owner) override;

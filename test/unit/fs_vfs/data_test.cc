@@ -74,7 +74,7 @@ TEST_CASE("an open file outlives its last name, its data goes with the last hand
   v.vfs_->Release(ino, handle);
   CHECK_FALSE(v.vfs_->GetAttr(kNobody, ino));
   CHECK(v.vfs_->Stats().dirty_bytes == 0);
-  CHECK(v.vfs_->Open(kNobody, ino, O_RDONLY, false).error().err() == ESTALE);
+  CHECK(v.vfs_->Open(kNobody, ino, O_RDONLY).error().err() == ESTALE);
 }
 
 TEST_CASE("a write beyond the memory budget waits for a flush instead of failing") {
