@@ -19,6 +19,13 @@ DirtyStore::DirtyStore(Arena& arena)
 
 DirtyStore::~DirtyStore() = default;
 
+Segment* DirtyStore::NewSegment(uint32_t index) {
+  if (index >= live_.size()) live_.resize(index + 1);
+  live_[index] = std::make_unique<Segment>();
+  live_[index]->index = index;
+  return live_[index].get();
+}
+
 Segment* DirtyStore::Allocate(Ino ino, uint64_t offset, uint32_t bytes) {
   std::lock_guard lock(mutex_);
   uint32_t index;
@@ -37,8 +44,7 @@ Segment* DirtyStore::Allocate(Ino ino, uint64_t offset, uint32_t bytes) {
   if (!free_segments_.empty()) free_segments_.pop_back();
   else segments_[0].seq = index;
 
-  auto* segment = new Segment;
-  segment->index = index;
+  Segment* segment = NewSegment(index);
   segment->page = *page;
   segment->order = order;
   segment->ino = ino;
@@ -73,13 +79,13 @@ void DirtyStore::Free(Segment* segment) {
   record(segment->index)->state.store(0, std::memory_order_release);
   {
     std::lock_guard lock(mutex_);
+    const std::unique_ptr<Segment> gone = std::move(live_[segment->index]);
     allocator_.Free(segment->page, segment->order);
     free_segments_.push_back(segment->index);
     used_bytes_.fetch_sub(segment->capacity(), std::memory_order_relaxed);
     freed_count_.fetch_add(1, std::memory_order_relaxed);
   }
   freed_.notify_all();
-  delete segment;
 }
 
 void DirtyStore::WaitForFree(uint64_t seen, int timeout_ms) {
@@ -139,8 +145,7 @@ DirtyStore::Recovered DirtyStore::Recover() {
       ++out.damaged;
       continue;
     }
-    auto* segment = new Segment;
-    segment->index = i;
+    Segment* segment = NewSegment(i);
     segment->page = r->data_page;
     segment->order = order;
     segment->ino = r->ino;

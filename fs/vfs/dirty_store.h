@@ -85,6 +85,7 @@ class DirtyStore {
   void Trim();
 
  private:
+  Segment* NewSegment(uint32_t index);  // mutex_ held
   SegmentRecord* record(uint32_t index) { return &segments_[index]; }
 
   Arena& arena_;
@@ -97,6 +98,7 @@ class DirtyStore {
 
   std::mutex mutex_;  // guards all below
   PageAllocator allocator_;
+  std::vector<std::unique_ptr<Segment>> live_;  // by index of the descriptor
   std::vector<uint32_t> free_segments_;
   std::vector<uint32_t> free_inodes_;
   uint64_t next_seq_ = 1;

@@ -49,8 +49,10 @@ void InodeTable::Settle(InodePtr inode) {
   // the shard is locked; a holder that leaves later settles again itself.
   if (inode->open_count != 0 || inode.use_count() > 2) return;
   {
-    // Free, since nobody else has the inode; orders this after the last who had.
-    std::lock_guard fields(inode->mutex);
+    // Free, since nobody else has the inode; orders this after the last who
+    // had. Tried only: holders of inode locks may ask this shard (IsOpen).
+    std::unique_lock fields(inode->mutex, std::try_to_lock);
+    if (!fields) return;
     if (!inode->dirty.empty() || inode->pending.index != 0) return;
     // An fsync through a later handle still has to cover these.
     if (!inode->unsynced.empty()) return;
