@@ -20,13 +20,15 @@ constexpr int kStepPauseMs = 20;
 
 Maintenance::Maintenance(Parts parts) : parts_(parts), thread_([this] { Loop(); }) {}
 
-Maintenance::~Maintenance() {
+Maintenance::~Maintenance() { Stop(); }
+
+void Maintenance::Stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   stop_changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 std::string Maintenance::last_error() {

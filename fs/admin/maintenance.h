@@ -29,6 +29,9 @@ class Maintenance {
   explicit Maintenance(Parts parts);
   ~Maintenance();
 
+  // Ends the thread. Others may go on asking for last_error().
+  void Stop();
+
   // Of the last turn; empty when it went well.
   std::string last_error();
 
