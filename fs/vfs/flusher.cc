@@ -15,7 +15,11 @@ namespace {
 // One round takes at most this much: enough to fill blocks, little enough
 // that memory comes back steadily.
 constexpr uint64_t kRoundBytes = 16_MiB;
+#ifdef __SANITIZE_THREAD__
+constexpr size_t kRoundInodes = 24;  // the detector follows at most 64 locks of a thread
+#else
 constexpr size_t kRoundInodes = 1024;
+#endif
 constexpr size_t kRoundPieces = 6000;
 // Slices per object and per transaction; well below the engine's caps.
 constexpr size_t kPackPieces = 1024;
@@ -361,11 +365,13 @@ Status Flusher::Commit(Round* round) {
     Result<std::vector<meta::FileUpdateResult>> results = [&] {
       // Held over the commit: a time that somebody sets now (utimensat) must
       // come after that of the writes, not be replaced by it.
+      std::vector<Inode*> involved;
+      for (size_t owner : owners) involved.push_back(round->inodes[owner].inode.get());
+      std::sort(involved.begin(), involved.end(), [](const Inode* a, const Inode* b) { return a->ino < b->ino; });
       std::vector<std::shared_lock<std::shared_mutex>> held;
+      for (Inode* inode : involved) held.emplace_back(inode->mutex);
       for (size_t i = 0; i < updates.size(); ++i) {
-        Inode& inode = *round->inodes[owners[i]].inode;
-        held.emplace_back(inode.mutex);
-        updates[i].mtime = inode.pending.mtime;
+        updates[i].mtime = round->inodes[owners[i]].inode->pending.mtime;
       }
       return vfs_.meta_.Commit(objects, updates);
     }();
@@ -528,7 +534,7 @@ Status Flusher::FlushAll() {
   };
   for (const InodePtr& inode : all) {
     batch.push_back(inode);
-    if (batch.size() == 64) flush();
+    if (batch.size() == std::min<size_t>(64, kRoundInodes)) flush();
   }
   if (!batch.empty()) flush();
   // What a round's size left over, and what a worker had taken meanwhile.
