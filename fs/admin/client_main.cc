@@ -154,6 +154,12 @@ void Client::DrainUntilStored() {
   for (std::string last;;) {
     const Status s = vfs->Drain();
     if (s.ok()) return;
+    if (vfs->Stats().dirty_bytes == 0) {
+      // All is in the store, which will not promise to keep it: a disk that
+      // lost a write says so for ever, and waiting mends nothing.
+      LOG_ERROR("client") << "unmounted, but the store does not make everything durable: " << s.ToString();
+      return;
+    }
     if (s.message() != last) {
       LOG_ERROR("client") << "unmounted, but " << FormatBytes(vfs->Stats().dirty_bytes)
                           << " are not stored yet; trying again every second: " << s.ToString();
