@@ -26,6 +26,14 @@ uint64_t LoadUnique(const char* buffer) {
   return unique & ~kResentBit;
 }
 
+// What says in a slot that the request `unique` was interrupted: a mark that
+// comes too late, in a slot that has moved on, must not hit the next request.
+// The kernel's numbers are even.
+uint32_t InterruptMark(uint64_t unique) { return static_cast<uint32_t>(unique) | 1; }
+
+// A slot's `unique`, which MarkInterrupted() looks at in slots of other threads.
+std::atomic_ref<uint64_t> Shared(uint64_t& unique) { return std::atomic_ref<uint64_t>(unique); }
+
 // `size`: what read(2) returned, 0 when not known.
 bool IsWholeRequest(const char* bytes, size_t size, size_t capacity) {
   const auto* in = reinterpret_cast<const fuse_in_header*>(bytes);
@@ -214,7 +222,7 @@ void SlotTable::BeginRead(uint32_t slot) {
   std::memset(buffer(slot), 0, sizeof(fuse_in_header));
   h.interrupted.store(0, std::memory_order_relaxed);
   h.reply_bytes = 0;
-  h.unique = 0;
+  Shared(h.unique).store(0, std::memory_order_relaxed);
   h.state.store(static_cast<uint32_t>(SlotState::kReading), std::memory_order_release);
 }
 
@@ -234,7 +242,7 @@ void SlotTable::FinishRead(uint32_t slot) {
     h.held_large.store(1, std::memory_order_relaxed);
     large_seen_.store(true, std::memory_order_relaxed);
   }
-  h.unique = request(slot)->unique & ~kResentBit;
+  Shared(h.unique).store(request(slot)->unique & ~kResentBit, std::memory_order_relaxed);
   h.state.store(static_cast<uint32_t>(SlotState::kReceived), std::memory_order_release);
 }
 
@@ -274,7 +282,7 @@ uint32_t SlotTable::Park(uint32_t slot) {
   free_parked_.pop_back();
   ParkedRequest& p = parked_[parked];
   p.bytes = bytes;
-  p.interrupted.store(headers_[slot].interrupted.load());
+  p.interrupted.store(headers_[slot].interrupted.load() == InterruptMark(unique) ? 1 : 0);
   std::memcpy(p.request, buffer(slot), bytes);
   p.state.store(static_cast<uint32_t>(ParkedState::kWaiting), std::memory_order_release);
   return parked;
@@ -312,8 +320,9 @@ void SlotTable::MarkInterrupted(uint64_t unique) {
     const auto state = static_cast<SlotState>(h.state.load(std::memory_order_acquire));
     // A request that read(2) delivered but whose thread has not run since.
     const bool here = (state == SlotState::kReading && LoadUnique(buffer(slot)) == unique) ||
-                      (state == SlotState::kReceived && h.unique == unique);
-    if (here) h.interrupted.store(1);
+                      (state == SlotState::kReceived &&
+                       Shared(h.unique).load(std::memory_order_relaxed) == unique);
+    if (here) h.interrupted.store(InterruptMark(unique));
   }
 }
 

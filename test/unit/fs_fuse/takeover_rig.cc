@@ -16,6 +16,7 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <mutex>
 #include <sstream>
 #include <thread>
 
@@ -85,6 +86,7 @@ class RecordingFileSystem : public bench::NullFileSystem {
   Result<size_t> Read(const OpContext&, Ino ino, Handle, uint64_t offset, std::span<char> out) override {
     if (offset >= RigShared::kFileBytes) return size_t{0};
     const size_t n = std::min<size_t>(out.size(), RigShared::kFileBytes - offset);
+    std::lock_guard lock(files_mutex_);
     std::memcpy(out.data(), FileOf(ino) + offset, n);
     return n;
   }
@@ -114,11 +116,16 @@ class RecordingFileSystem : public bench::NullFileSystem {
       shared_.replayed.fetch_add(1);
       return;
     }
-    std::memcpy(FileOf(ino) + offset, data.data(), data.size());
+    {
+      std::lock_guard lock(files_mutex_);
+      std::memcpy(FileOf(ino) + offset, data.data(), data.size());
+    }
     Change(ctx);
   }
 
   RigShared& shared_;
+  // The kernel lets only one at a file, but ThreadSanitizer does not see the kernel.
+  std::mutex files_mutex_;
   const uint32_t suicide_every_;
 };
 
