@@ -83,6 +83,16 @@ std::vector<Leftover> SlotTable::FindLeftovers() {
     h.unique = unique;
     leftovers_.emplace(unique, Kept{slot, state, has_reply, false});
   }
+  // A resent copy whose reader died before it was back in its old slot: it must
+  // not take the last free slot, which receiving the others needs.
+  for (auto it = leftovers_.begin(); it != leftovers_.end();) {
+    if (it->second.slot == BestLocked(it->first)->slot) {
+      ++it;
+      continue;
+    }
+    FreeLocked(it->second.slot);
+    it = leftovers_.erase(it);
+  }
   used_ = static_cast<uint32_t>(leftovers_.size());
   std::vector<Leftover> out;
   for (auto it = leftovers_.begin(); it != leftovers_.end(); it = leftovers_.equal_range(it->first).second) {
