@@ -243,8 +243,8 @@ int ClientMain() {
   if (log::ParseLevel(config->log_level, &level)) log::SetLevel(level);
 
   SignalThread signals(set);
-  // Never destroyed: see Leave().
-  Client& client = *new Client();
+  // Never destroyed: see Leave(). Static, so that it is no leak when we return.
+  static Client& client = *new Client();
   client.config = std::move(*config);
   auto arena = vfs::Arena::Map(std::move(arena_fd));
   if (!arena) return Fail(channel, arena.error(), keeper::kExitIncompatible);
