@@ -227,7 +227,7 @@ class Meta {
   virtual Result<uint64_t> CopyRange(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst, uint64_t dst_off,
                                      uint64_t len) = 0;
   // Compaction: replaces all records of the chunk with seq <= up_to by `with`
-  // (which get the lowest free order below any newer record). kErrnoConflict
+  // (which get the highest orders of those they replace). kErrnoConflict
   // when the records with seq <= up_to are not what `expected_count` says.
   virtual Status ReplaceSlices(Ino ino, uint32_t chunk, uint64_t up_to, size_t expected_count,
                                const std::vector<NewObject>& objects, const std::vector<SliceRecord>& with) = 0;

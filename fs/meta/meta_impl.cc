@@ -64,7 +64,7 @@ Status MetaImpl::Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, 
     const Status status = kv_.Transact([&](kv::Transaction& transaction) -> Status {
       *outcome = {};
       bytes = count = 0;
-      Txn txn(transaction, ctx, now, outcome, &held);
+      Txn txn(transaction, ctx, now, outcome, chunk_starts_, &held);
       if (ctx.unique != 0 && ctx.resent) {
         ASSIGN_OR_RETURN_STATUS(outcome->replayed, FindReplay(txn));
         if (outcome->replayed) return Status::Ok();

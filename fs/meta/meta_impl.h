@@ -29,6 +29,7 @@
 
 #include "fs/format/acl.h"
 #include "fs/format/records.h"
+#include "fs/meta/data/chunk_starts.h"
 #include "fs/meta/meta.h"
 
 namespace moorfs::meta {
@@ -84,6 +85,7 @@ class Txn {
   const OpContext& ctx;
   const Timestamp now;  // the same in every attempt
   Outcome* const outcome;
+  const ChunkStarts& chunk_starts;
 
   // Into the volume's counters, in this transaction.
   void AddUsed(int64_t bytes, int64_t inodes) {
@@ -97,8 +99,9 @@ class Txn {
 
  private:
   friend class MetaImpl;
-  Txn(kv::Transaction& transaction, const OpContext& context, Timestamp time, Outcome* result, InodeLocks::Held* held)
-      : kv(transaction), ctx(context), now(time), outcome(result), held_(held) {}
+  Txn(kv::Transaction& transaction, const OpContext& context, Timestamp time, Outcome* result,
+      const ChunkStarts& starts, InodeLocks::Held* held)
+      : kv(transaction), ctx(context), now(time), outcome(result), chunk_starts(starts), held_(held) {}
 
   InodeLocks::Held* held_;
   Ino wanted_ = 0;
@@ -375,6 +378,7 @@ class MetaImpl final : public Meta {
   std::atomic<uint32_t> trash_days_;
   uint64_t name_hash_mask_ = ~uint64_t{0};
   InodeLocks locks_;
+  ChunkStarts chunk_starts_;
 
   std::mutex ino_mutex_;
   Ino next_ino_ = 0, end_ino_ = 0;

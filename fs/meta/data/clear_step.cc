@@ -65,6 +65,7 @@ Result<bool> ClearStep(FileEdit& edit, uint64_t from, uint64_t to, size_t max_re
   const uint32_t first = static_cast<uint32_t>(from / kChunkBytes);
   const uint32_t last = static_cast<uint32_t>((to - 1) / kChunkBytes);
   if (cursor.chunk < first) cursor = {first, 0, 0};
+  if (cursor.chunk == first) cursor.next_seq = std::max(cursor.next_seq, edit.FirstSeq(first));
   if (cursor.chunk > last) return true;
   const Ino ino = edit.ino();
   const keys::Schema& schema = edit.schema();

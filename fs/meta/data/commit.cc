@@ -46,9 +46,8 @@ std::optional<SliceRecord> ClipToLength(const FileUpdate::Piece& piece, uint64_t
 
 Status ReplaceInline(FileEdit& edit, std::string_view bytes) {
   if (edit.attr().slice_seq != 0) {
-    kv::Range slices = edit.schema().SlicesFrom(edit.ino(), 0);
-    ASSIGN_OR_RETURN_STATUS(const auto found, edit.kv().Scan(slices, 1));
-    if (!found.empty()) {
+    ASSIGN_OR_RETURN_STATUS(const bool has_slices, HasSlices(edit.kv(), edit.schema(), edit.ino(), edit.FirstSeq(0)));
+    if (has_slices) {
       return Status(EINVAL, "replacing inline bytes of inode " + std::to_string(edit.ino()) +
                     ": it has slices");
     }

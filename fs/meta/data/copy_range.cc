@@ -52,12 +52,13 @@ uint64_t FirstGap(const std::vector<ViewExtent>& view, uint64_t from, uint64_t t
 
 // The segment that starts at `from` and ends at `to` at the latest; `room` is
 // what is left of the target's chunk.
-Result<Segment> NextSegment(kv::Transaction& txn, const keys::Schema& schema, Ino ino, const Attr& attr,
-                            uint64_t from, uint64_t to, uint64_t room) {
+Result<Segment> NextSegment(Txn& meta_txn, const keys::Schema& schema, Ino ino, const Attr& attr, uint64_t from,
+                            uint64_t to, uint64_t room) {
+  kv::Transaction& txn = meta_txn.kv;
   const uint32_t chunk = static_cast<uint32_t>(from / kChunkBytes);
   const uint64_t base = chunk * kChunkBytes;
   Segment out;
-  ASSIGN_OR_RETURN(auto slices, ScanChunk(txn, schema, ino, chunk));
+  ASSIGN_OR_RETURN(auto slices, ScanChunk(txn, schema, ino, chunk, meta_txn.chunk_starts.Of(ino, chunk)));
   const bool may_be_inline = chunk == 0 && (attr.flags & kAttrInline);
   if (slices.empty() && !may_be_inline) {
     ASSIGN_OR_RETURN(const uint64_t end, NextChunkWithRecords(txn, schema, ino, chunk, to));
@@ -134,15 +135,15 @@ Status NoteUndurable(kv::Transaction& txn, Ino ino, uint64_t at, const std::vect
 }
 
 // Both files tiny: copies the bytes themselves. False when that isn't so.
-Result<bool> CopyInline(FileEdit& edit, Ino src, const Attr& src_attr, uint64_t from_off, uint64_t to_off,
-                        uint64_t len) {
+Result<bool> CopyInline(const Txn& txn, FileEdit& edit, Ino src, const Attr& src_attr, uint64_t from_off,
+                        uint64_t to_off, uint64_t len) {
   if (!(src_attr.flags & kAttrInline) || from_off + len > kMaxInlineBytes || to_off + len > kMaxInlineBytes) {
     return false;
   }
   const keys::Schema& schema = edit.schema();
   for (const Ino ino : {src, edit.ino()}) {
-    ASSIGN_OR_RETURN(const auto found, edit.kv().Scan(schema.SlicesFrom(ino, 0), 1));
-    if (!found.empty()) return false;
+    ASSIGN_OR_RETURN(const bool has_slices, HasSlices(edit.kv(), schema, ino, txn.chunk_starts.Of(ino, 0)));
+    if (has_slices) return false;
   }
   ASSIGN_OR_RETURN(const auto value, edit.kv().Get(schema.Inline(src)));
   std::string from = value.value_or("");
@@ -172,13 +173,13 @@ Status MetaImpl::CopyStep(Txn& txn, const CopyJob& job, uint64_t& done, uint64_t
   RefChanges refs;
   FileEdit edit(txn, schema_, job.dst, attr, refs);
   ASSIGN_OR_RETURN_STATUS(const bool all_inline,
-                          CopyInline(edit, job.src, src_attr, job.src_off, job.dst_off, len));
+                          CopyInline(txn, edit, job.src, src_attr, job.src_off, job.dst_off, len));
   if (all_inline) {
     done = len;
   } else {
     const uint64_t room = kChunkBytes - job.dst_off % kChunkBytes;
-    ASSIGN_OR_RETURN_STATUS(const Segment segment, NextSegment(txn.kv, schema_, job.src, src_attr,
-                                                               job.src_off, job.src_off + len, room));
+    ASSIGN_OR_RETURN_STATUS(const Segment segment, NextSegment(txn, schema_, job.src, src_attr, job.src_off,
+                                                               job.src_off + len, room));
     if (segment.len == 0) {
       return Status(EOPNOTSUPP, "copying from inode " + std::to_string(job.src) + ": its bytes lie inline");
     }

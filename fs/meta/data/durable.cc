@@ -89,7 +89,7 @@ Status MetaImpl::DropLostObjects(const std::vector<ObjectId>& objects) {
         ASSIGN_OR_RETURN_STATUS(const auto value, txn.kv.Get(schema_.Attr(ino)));
         if (!value) return Status::Ok();
         ASSIGN_OR_RETURN_STATUS(Attr attr, DecodeAttr(*value));
-        ASSIGN_OR_RETURN_STATUS(const auto slices, ScanChunk(txn.kv, schema_, ino, chunk));
+        ASSIGN_OR_RETURN_STATUS(const auto slices, ScanChunk(txn.kv, schema_, ino, chunk, 0));
         RefChanges refs;
         FileEdit edit(txn, schema_, ino, attr, refs);
         for (const Slice& slice : slices) {

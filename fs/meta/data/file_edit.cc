@@ -117,11 +117,12 @@ Result<std::vector<ChunkSlice>> ParseSlices(Ino ino, const std::vector<kv::Entry
   return out;
 }
 
-Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino,
-                                     uint32_t chunk) {
+Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint32_t chunk,
+                                     uint64_t first_seq) {
   constexpr size_t kPage = 4096;
   std::vector<Slice> out;
   kv::Range range = schema.Slices(ino, chunk);
+  range.begin = std::string(schema.Slice(ino, chunk, first_seq).suffix());
   while (true) {
     ASSIGN_OR_RETURN(const auto entries, txn.Scan(range, kPage));
     ASSIGN_OR_RETURN(const auto slices, ParseSlices(ino, entries));
@@ -129,6 +130,13 @@ Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& s
     if (entries.size() < kPage) return out;
     range.begin = entries.back().suffix + '\0';
   }
+}
+
+Result<bool> HasSlices(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint64_t first_seq) {
+  kv::Range range = schema.SlicesFrom(ino, 0);
+  range.begin = std::string(schema.Slice(ino, 0, first_seq).suffix());
+  ASSIGN_OR_RETURN(const auto found, txn.Scan(range, 1));
+  return !found.empty();
 }
 
 }  // namespace moorfs::meta

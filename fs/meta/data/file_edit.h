@@ -79,6 +79,8 @@ class FileEdit {
   kv::Transaction& kv() { return txn_.kv; }
   const keys::Schema& schema() const { return schema_; }
   Ino ino() const { return ino_; }
+  // No record of the chunk has a lower sequence number.
+  uint64_t FirstSeq(uint32_t chunk) const { return txn_.chunk_starts.Of(ino_, chunk); }
   Attr& attr() { return attr_; }
 
  private:
@@ -97,9 +99,12 @@ struct ChunkSlice {
 };
 Result<std::vector<ChunkSlice>> ParseSlices(Ino ino, const std::vector<kv::Entry>& entries);
 
-// Every record of one chunk, however many.
-Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino,
-                                     uint32_t chunk);
+// Every record of one chunk with seq >= `first_seq`, however many.
+Result<std::vector<Slice>> ScanChunk(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint32_t chunk,
+                                     uint64_t first_seq);
+
+// Any record at all; chunk 0 is known to have none below `first_seq`.
+Result<bool> HasSlices(kv::Transaction& txn, const keys::Schema& schema, Ino ino, uint64_t first_seq);
 
 // As the end of a range: everything from its start on, which the caller knows
 // to be unseen already (kAttrTruncating); no hole is laid over whole chunks.

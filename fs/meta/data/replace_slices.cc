@@ -53,7 +53,7 @@ Result<bool> MetaImpl::ExamineChunk(Txn& txn, Replacement& r, std::optional<Attr
     return false;
   }
   ASSIGN_OR_RETURN(attr, DecodeAttr(*value));
-  ASSIGN_OR_RETURN(r.old, ScanChunk(txn.kv, schema_, r.ino, r.chunk));
+  ASSIGN_OR_RETURN(r.old, ScanChunk(txn.kv, schema_, r.ino, r.chunk, chunk_starts_.Of(r.ino, r.chunk)));
   r.newer = std::erase_if(r.old, [&](const Slice& s) { return s.seq > r.up_to; });
   const bool overlaid = r.placed > 0 && r.newer != r.placed;
   if (r.old.size() == r.expected_count && !overlaid) return true;
@@ -78,7 +78,9 @@ Status MetaImpl::ReplaceAtOnce(Replacement& r) {
     if (on) {
       FileEdit edit(txn, schema_, r.ino, *attr, refs);
       for (const Slice& slice : r.old) edit.Remove(r.chunk, slice);
-      for (size_t i = 0; i < r.with.size(); ++i) edit.AddAt(r.chunk, r.old[i].seq, r.with[i]);
+      // The highest numbers, so that what was removed lies in front (ChunkStarts).
+      const size_t skipped = r.old.size() - r.with.size();
+      for (size_t i = 0; i < r.with.size(); ++i) edit.AddAt(r.chunk, r.old[skipped + i].seq, r.with[i]);
       // An object that is left behind costs two deletes and a put.
       const size_t records = r.old.size() + r.with.size();
       const size_t operations = records + 3 * refs.object_count() + r.objects.size() + 16;
