@@ -13,11 +13,17 @@ import subprocess
 ARROWS = {
     "common/base": [],
     "common/log": ["common/base"],
-    "common/config": ["common/base"],
+    # It reads a volume's options; the words for mount flags are the kernel's.
+    "common/config": ["common/base", "common/log", "common/os"],
     "common/os": ["common/base", "common/log"],
     "common/control": ["common/base", "common/log", "common/os"],
     # The keeper answers the mount's control socket.
     "common/keeper": ["common/base", "common/log", "common/os", "common/control"],
+    # The words between the flex door and the agent; the door links with nothing else.
+    "common/agent": ["common/base", "common/log", "common/os", "common/control"],
+    "common/mount": ["common/config", "common/os", "common/control", "common/agent", "common/keeper"],
+    "flex": ["common/agent", "common/config", "common/control", "common/base", "common/os", "common/log"],
+    "csi": ["common/mount", "common/config", "common/agent", "common/control"],
     "fs/format": ["common/base"],
     "fs/kv": ["fs/format", "common/base", "common/log", "common/os"],
     "fs/object": ["fs/format", "common/base", "common/log", "common/os"],
@@ -27,7 +33,7 @@ ARROWS = {
     "fs/fuse": ["fs/vfs", "common/keeper", "common/control"],
     "fs/admin": ["fs/fuse", "fs/vfs", "fs/meta", "fs/chunk", "fs/kv", "fs/object", "fs/format",
                  "common/config", "common/control", "common/keeper"],
-    "main.cc": ["fs/admin"],
+    "main.cc": ["fs/admin", "flex", "csi"],
 }
 # Single edges that do not open a whole folder: the key schema speaks in the engine's Key.
 EXTRA = {("fs/format/keys.h", "fs/kv/kv.h"), ("fs/format/keys.cc", "fs/kv/kv.h")}
@@ -40,6 +46,10 @@ HOLDERS = {
     "lz4": ["fs/format"],
     "zstd": ["fs/format"],
     "xxhash": ["fs/format", "fs/meta"],
+    "grpc": ["csi"],
+    "google/protobuf": ["csi"],
+    "prometheus/": ["csi"],
+    "openssl/": ["common/mount"],
     "catch2/": [],
 }
 
