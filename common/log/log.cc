@@ -8,6 +8,8 @@
 #include <atomic>
 #include <cstdio>
 
+#include "common/base/text.h"
+
 namespace moorfs::log {
 namespace {
 
@@ -40,16 +42,7 @@ void Write(Level level, std::string_view component, std::string_view message) {
                 "DIWE"[static_cast<int>(level)]);
   std::string line = head;
   line.append(g_role).append(" ").append(component).append(": ");
-  for (char c : message) {
-    const auto u = static_cast<unsigned char>(c);
-    if (u < 0x20 || u == 0x7f) {
-      char escaped[8];
-      std::snprintf(escaped, sizeof escaped, "\\x%02x", u);
-      line += escaped;
-    } else {
-      line += c;
-    }
-  }
+  AppendPrintable(message, &line);
   line += '\n';
   // A log that cannot be written must not take the file system down with it.
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), line.size());

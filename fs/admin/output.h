@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "common/base/status.h"
+#include "common/base/text.h"
 
 namespace moorfs::admin {
 
@@ -35,7 +36,5 @@ class Output {
 
 // A URL as it may be shown: "redis://user:secret@host" loses the secret.
 std::string RedactUrl(std::string_view url);
-// Control characters as \xNN, so that a file name cannot move the cursor.
-std::string Printable(std::string_view text);
 
 }  // namespace moorfs::admin
