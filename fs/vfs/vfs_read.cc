@@ -39,15 +39,15 @@ Status Vfs::Assemble(Inode& inode, uint64_t offset, std::span<char> out, std::ve
 
   // Committed bytes of [at, end), a range that nothing dirty covers.
   const auto committed = [&](uint64_t at, uint64_t end) -> Status {
-    char* const base = out.data() - offset;
+    const auto to = [&](uint64_t place) { return out.data() + (place - offset); };
     if (at < kMaxInlineBytes && (inode.attr->flags & kAttrInline) != 0) {
       const std::string& bytes = *inode.inline_bytes;
       const uint64_t stop = std::min<uint64_t>(end, kMaxInlineBytes);
       const uint64_t have = at < bytes.size() ? std::min<uint64_t>(bytes.size(), stop) - at : 0;
-      if (have != 0) std::memcpy(base + at, bytes.data() + at, have);
-      std::memset(base + at + have, 0, end - at - have);
+      if (have != 0) std::memcpy(to(at), bytes.data() + at, have);
+      std::memset(to(at + have), 0, end - at - have);
     } else {
-      std::memset(base + at, 0, end - at);
+      std::memset(to(at), 0, end - at);
     }
     if (inode.attr->slice_seq == 0) return Status::Ok();
     while (at < end) {
@@ -58,9 +58,9 @@ Status Vfs::Assemble(Inode& inode, uint64_t offset, std::span<char> out, std::ve
       extents.clear();
       map->Find(static_cast<uint32_t>(at - chunk_start), static_cast<uint32_t>(stop - at), &extents);
       for (const chunk::Extent& extent : extents) {
-        char* to = base + chunk_start + extent.pos;
-        if (extent.object.is_hole()) std::memset(to, 0, extent.len);
-        else parts->push_back({extent.object, extent.offset, extent.len, to});
+        char* const bytes = to(chunk_start + extent.pos);
+        if (extent.object.is_hole()) std::memset(bytes, 0, extent.len);
+        else parts->push_back({extent.object, extent.offset, extent.len, bytes});
       }
       at = stop;
     }
