@@ -45,12 +45,14 @@ struct OptionSpec {
   Trust trust;           // the least trusted who may set it
   unsigned places;       // Place
   const char* help;
+  const char* bounds = "";  // of the value, for people
 };
 const std::vector<OptionSpec>& OptionTable();
 
 struct VolumeOptions {
   // ---- which volume -----------------------------------------------------------
   std::string meta;    // META URL, absolute: "leveldb:/srv/vol/meta"
+  std::string fs;      // or its name at the node (--fs NAME=META); see ResolveVolume
   std::string subdir;  // the directory the target shows: "", "a/b"; no leading '/', no "..", no empty parts
   bool create_subdir = false;
   // ---- of the client ----------------------------------------------------------
@@ -76,6 +78,12 @@ class OptionParser {
  public:
   OptionParser(Trust trust, Place place) : trust_(trust), place_(place) {}
   Status Set(std::string_view name, std::string_view value);
+  // Where options come from several places (PersistentVolume's attributes and
+  // its mountOptions, a Secret), each goes through the same parser. For
+  // `moorfs mount` the last of two wins, as mount(8) puts the command line
+  // behind fstab; everywhere else two of one name are refused.
+  // Keys of Kubernetes itself ("kubernetes.io/…", "csi.storage.k8s.io/…") are
+  // ignored where a volume's map is read, as newer ones may come.
   // "a=1,b,c=2" as after -o. Words for mount(8) and init systems (noauto,
   // _netdev, nofail, x-systemd.…) mean nothing here and are accepted.
   Status SetWords(std::string_view words);
@@ -83,14 +91,35 @@ class OptionParser {
   Result<VolumeOptions> Finish();
 
  private:
+  Status SetOption(const OptionSpec& spec, std::string_view value);
+  Status SetFlag(const OptionSpec& spec, std::string_view value);
+  Status CheckAllowed(const OptionSpec& spec) const;
+  Status CheckDuplicate(const OptionSpec& spec);
+  Status Unknown(std::string_view name) const;
+  std::string Called(std::string_view name) const;
+
   Trust trust_;
   Place place_;
   VolumeOptions options_;
   std::map<std::string, std::string, std::less<>> seen_;
 };
 
+// "kubernetes.io/…", "csi.storage.k8s.io/…", "x.kubernetes.io/…".
+bool IsKubernetesKey(std::string_view name);
+// "pod", "volume"; what an operator and the agent's socket call them.
+const char* TrustName(Trust trust);
+
+// Names of file systems at a node: what `--fs NAME=META` says.
+using FsNames = std::map<std::string, std::string, std::less<>>;
+// Adds one "NAME=META". EINVAL names what is wrong with it; never quotes META.
+Status AddFsName(std::string_view name_and_meta, FsNames* names);
+// Makes `options->meta` of `options->fs`, or, where the options have neither,
+// of a volume handle's `handle_fs` (a name, or a META URL unless a pod chose
+// it). EINVAL says what is missing.
+Status ResolveVolume(const FsNames& names, Trust trust, std::string_view handle_fs, VolumeOptions* options);
+
 // The options of the client, as `moorfs mount -o` takes them: what differs
-// from the defaults, in the table's order. `only` picks classes.
+// from the defaults, in the table's order.
 std::string ClientOptionWords(const VolumeOptions& options);
 
 // The canonical list that decides whether two targets share a client: one line
@@ -104,5 +133,8 @@ struct VolumeHandle {
   std::string suffix;
 };
 VolumeHandle ParseHandle(std::string_view handle);
+
+// docs/options.md.
+std::string OptionsMarkdown();
 
 }  // namespace moorfs::config

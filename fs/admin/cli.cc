@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "common/config/nearest.h"
 #include "common/log/log.h"
 #include "fs/admin/command.h"
-#include "fs/admin/nearest.h"
 #include "fs/admin/roles.h"
 
 namespace moorfs::admin {
@@ -64,7 +64,7 @@ std::vector<std::unique_ptr<Command>> AllCommands() {
   std::vector<std::unique_ptr<Command>> all;
   for (auto make : {MakeFormatCommand, MakeMountCommand, MakeUmountCommand, MakeStatusCommand, MakeStatsCommand,
                     MakeInfoCommand, MakeTrashCommand, MakeFsckCommand, MakeGcCommand, MakeDumpCommand,
-                    MakeLoadCommand, MakeVersionCommand}) {
+                    MakeLoadCommand, MakeOptionsCommand, MakeVersionCommand}) {
     all.push_back(make());
   }
   return all;
@@ -79,7 +79,7 @@ bool NameNearest(CLI::App& root, int argc, char** argv) {
     if (sub->get_name() == argv[1]) return false;
     names.push_back(sub->get_name());
   }
-  const std::string near = Nearest(argv[1], names);
+  const std::string near = config::Nearest(argv[1], names);
   std::fprintf(stderr, "moorfs: there is no command \"%s\"%s; see `moorfs --help`\n", argv[1],
                near.empty() ? "" : (", did you mean \"" + near + "\"?").c_str());
   return true;

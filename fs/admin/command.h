@@ -49,6 +49,7 @@ std::unique_ptr<Command> MakeFormatCommand();
 std::unique_ptr<Command> MakeMountCommand();
 std::unique_ptr<Command> MakeUmountCommand();
 std::unique_ptr<Command> MakeStatusCommand();
+std::unique_ptr<Command> MakeOptionsCommand();
 std::unique_ptr<Command> MakeStatsCommand();
 std::unique_ptr<Command> MakeInfoCommand();
 std::unique_ptr<Command> MakeTrashCommand();

@@ -43,6 +43,13 @@ bool Parse(int argc, char** argv, const char* accepted, HelperArguments* out) {
   return true;
 }
 
+Status ParseOptions(const std::vector<std::string>& lists, config::VolumeOptions* out) {
+  config::OptionParser parser(config::Trust::kAdministrator, config::kMount);
+  for (const std::string& words : lists) RETURN_IF_ERROR(parser.SetWords(words));
+  ASSIGN_OR_RETURN_STATUS(*out, parser.Finish());
+  return Status::Ok();
+}
+
 }  // namespace
 
 int MountHelperMain(int argc, char** argv) {
@@ -58,11 +65,9 @@ int MountHelperMain(int argc, char** argv) {
   request.meta = args.operands[0];
   request.mountpoint = args.operands[1];
   request.already_mounted_is_fine = true;
-  for (const std::string& words : args.options) {
-    if (const Status s = ApplyMountOptions(words, &request.options); !s.ok()) {
-      out.Error("mount", s);
-      return kUsage;
-    }
+  if (const Status s = ParseOptions(args.options, &request.options); !s.ok()) {
+    out.Error("mount", s);
+    return kUsage;
   }
   // -f: everything but the mount itself.
   if (args.letters.find('f') != std::string::npos) return 0;

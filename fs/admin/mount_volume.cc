@@ -120,7 +120,7 @@ struct Prepared {
 
 Result<Prepared> Prepare(const MountRequest& request, const MetaUrl& meta, const std::string& mountpoint) {
   Prepared p;
-  const MountOptions& o = request.options;
+  const config::VolumeOptions& o = request.options;
   keeper::KeeperConfig& k = p.config;
   if (!o.client_user.empty()) {
     ASSIGN_OR_RETURN(const auto user, os::LookUpUser(o.client_user));
@@ -234,7 +234,6 @@ Result<Json> StayInForeground(const os::Child& keeper, Json ready) {
 
 Result<Json> MountVolume(const MountRequest& request, Output& out) {
   ASSIGN_OR_RETURN(const MetaUrl meta, ParseMeta(request.meta));
-  TRY_VOID(CheckMountOptions(request.options));
   if (geteuid() != 0) {
     return Error(EPERM, "mount " + meta.Shown() + ": mounting needs root; use sudo (the part that serves files can "
                         "run as anyone: -o client-user=USER)");

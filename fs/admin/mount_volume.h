@@ -8,15 +8,20 @@
 #include <string>
 
 #include "common/base/status.h"
-#include "fs/admin/mount_options.h"
+#include "common/config/volume_options.h"
 #include "fs/admin/output.h"
 
 namespace moorfs::admin {
 
+// How the memory budget is shared out; the rest is for metadata, requests in
+// flight and the program itself.
+inline uint64_t DirtyBudget(const config::VolumeOptions& o) { return o.memory_bytes / 2; }
+inline uint64_t BlockCacheBytes(const config::VolumeOptions& o) { return o.memory_bytes / 4; }
+
 struct MountRequest {
   std::string meta;
   std::string mountpoint;
-  MountOptions options;
+  config::VolumeOptions options;  // checked
   // Stay until the mount ends; log to stderr.
   bool foreground = false;
   // mount(8) asks again for what fstab lists: the same volume at the same

@@ -39,18 +39,21 @@ void MountCommand::Declare(Arguments& a) {
   a.Flag("--foreground,-f", &request_.foreground, "Stay until the volume is unmounted, log to stderr");
   a.Flag("--read-only", &read_only_, "The same as -o ro");
   a.Flag("--json", &json_, "Print JSON");
-  for (const MountOptionSpec& spec : MountOptionTable()) {
+  for (const config::OptionSpec& spec : config::OptionTable()) {
+    if ((spec.places & config::kMount) == 0 || spec.type == config::OptionType::kFlag) continue;
     a.Option(std::string("--") + spec.name, &flags_[spec.name], spec.metavar,
              std::string(spec.help) + " (default " + spec.fallback + ")");
   }
 }
 
 Status MountCommand::Run(Output& out) {
-  for (const std::string& words : words_) RETURN_IF_ERROR(ApplyMountOptions(words, &request_.options));
+  config::OptionParser parser(config::Trust::kAdministrator, config::kMount);
+  for (const std::string& words : words_) RETURN_IF_ERROR(parser.SetWords(words));
   for (const auto& [name, value] : flags_) {
-    if (!value.empty()) RETURN_IF_ERROR(ApplyMountOption(name, value, &request_.options));
+    if (!value.empty()) RETURN_IF_ERROR(parser.Set(name, value));
   }
-  if (read_only_) RETURN_IF_ERROR(ApplyMountOptions("ro", &request_.options));
+  if (read_only_) RETURN_IF_ERROR(parser.SetWords("ro"));
+  ASSIGN_OR_RETURN_STATUS(request_.options, parser.Finish());
   auto ready = MountVolume(request_, out);
   if (!ready) return ready.error();
   if (request_.foreground) return Status::Ok();

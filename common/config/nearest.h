@@ -8,9 +8,9 @@
 #include <string_view>
 #include <vector>
 
-namespace moorfs::admin {
+namespace moorfs::config {
 
 // The candidate with the fewest edits, if few enough to be a slip; else empty.
 std::string Nearest(std::string_view word, const std::vector<std::string>& candidates);
 
-}  // namespace moorfs::admin
+}  // namespace moorfs::config

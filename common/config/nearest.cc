@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "fs/admin/nearest.h"
+#include "common/config/nearest.h"
 
 #include <algorithm>
 #include <numeric>
 
-namespace moorfs::admin {
+namespace moorfs::config {
 namespace {
 
 size_t EditDistance(std::string_view a, std::string_view b) {
@@ -38,4 +38,4 @@ std::string Nearest(std::string_view word, const std::vector<std::string>& candi
   return best;
 }
 
-}  // namespace moorfs::admin
+}  // namespace moorfs::config
