@@ -43,20 +43,38 @@ Result<std::string> ReadFile(const std::string& path, size_t limit) {
   }
 }
 
-Status ReplaceFile(const std::string& path, std::string_view content, unsigned mode) {
+namespace {
+
+Status Replace(const std::string& path, std::string_view content, unsigned mode, bool durably) {
   const std::string temporary = path + ".tmp-" + std::to_string(getpid());
   UniqueFd fd(open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode));
   if (!fd) return Status::FromErrno("create " + temporary);
-  if (Status s = WriteAll(fd.get(), content, temporary); !s.ok()) {
-    unlink(temporary.c_str());
-    return s;
-  }
+  Status s = WriteAll(fd.get(), content, temporary);
+  if (s.ok() && durably && fsync(fd.get()) != 0) s = Status::FromErrno("store " + temporary);
   fd.reset();
-  if (rename(temporary.c_str(), path.c_str()) != 0) {
-    const Status s = Status::FromErrno("rename " + temporary + " to " + path);
-    unlink(temporary.c_str());
-    return s;
+  if (s.ok() && rename(temporary.c_str(), path.c_str()) != 0) {
+    s = Status::FromErrno("rename " + temporary + " to " + path);
   }
+  if (!s.ok()) unlink(temporary.c_str());
+  return s;
+}
+
+}  // namespace
+
+Status ReplaceFile(const std::string& path, std::string_view content, unsigned mode) {
+  return Replace(path, content, mode, /*durably=*/false);
+}
+
+Status ReplaceFileDurably(const std::string& path, std::string_view content, unsigned mode) {
+  RETURN_IF_ERROR(Replace(path, content, mode, /*durably=*/true));
+  const size_t slash = path.rfind('/');
+  return SyncDirectory(slash == std::string::npos ? "." : path.substr(0, slash + 1));
+}
+
+Status SyncDirectory(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return Status::FromErrno("open " + path);
+  if (fsync(fd.get()) != 0) return Status::FromErrno("store " + path);
   return Status::Ok();
 }
 

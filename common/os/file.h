@@ -17,6 +17,10 @@ namespace moorfs::os {
 Result<std::string> ReadFile(const std::string& path, size_t limit);
 // Writes PATH.tmp-<pid> and renames it over PATH.
 Status ReplaceFile(const std::string& path, std::string_view content, unsigned mode);
+// The same, and on the disk when it returns: file, then directory.
+Status ReplaceFileDurably(const std::string& path, std::string_view content, unsigned mode);
+// Flushes a directory's names.
+Status SyncDirectory(const std::string& path);
 // For /sys and /proc files: opens without O_CREAT, one write.
 Status WriteExisting(const std::string& path, std::string_view content);
 // Creates missing parents too (0755); the last one with `mode`. OK when it is

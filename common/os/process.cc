@@ -43,6 +43,10 @@ struct ChildPlan {
   const SpawnRequest::User* user;
   bool new_session;
   const char* directory;  // or null
+  const int* cgroups;
+  size_t cgroup_count;
+  int parent_death_signal;
+  pid_t parent;
 };
 
 [[noreturn]] void RunChild(const ChildPlan& plan, int pipe) {
@@ -51,6 +55,10 @@ struct ChildPlan {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   for (int s : {SIGPIPE, SIGTERM, SIGINT, SIGHUP, SIGCHLD}) signal(s, SIG_DFL);
   if (plan.new_session && setsid() < 0) Fail(pipe, "start a session");
+  for (size_t i = 0; i < plan.cgroup_count; ++i) {
+    // A hierarchy that refuses leaves the child where it is.
+    [[maybe_unused]] const ssize_t n = write(plan.cgroups[i], "0", 1);
+  }
   // First out of the way of the target numbers, then into place.
   const int above = plan.fd_count + 3;
   pipe = fcntl(pipe, F_DUPFD_CLOEXEC, above);
@@ -69,6 +77,11 @@ struct ChildPlan {
     if (setresgid(plan.user->gid, plan.user->gid, plan.user->gid) != 0) Fail(pipe, "change group");
     if (setresuid(plan.user->uid, plan.user->uid, plan.user->uid) != 0) Fail(pipe, "change user");
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) Fail(pipe, "forbid new privileges");
+  }
+  // After a change of user, which would clear it.
+  if (plan.parent_death_signal != 0) {
+    if (prctl(PR_SET_PDEATHSIG, plan.parent_death_signal) != 0) Fail(pipe, "tie to the parent");
+    if (getppid() != plan.parent) _exit(127);
   }
   execv(plan.executable, plan.argv);
   Fail(pipe, "exec");
@@ -114,6 +127,10 @@ Result<Child> Spawn(const SpawnRequest& request) {
   plan.user = request.user ? &*request.user : nullptr;
   plan.new_session = request.new_session;
   plan.directory = request.directory.empty() ? nullptr : request.directory.c_str();
+  plan.cgroups = request.cgroups.data();
+  plan.cgroup_count = request.cgroups.size();
+  plan.parent_death_signal = request.parent_death_signal;
+  plan.parent = getpid();
 
   int pipe_fds[2];
   if (pipe2(pipe_fds, O_CLOEXEC) != 0) return Error(Status::FromErrno("make a pipe"));

@@ -35,6 +35,11 @@ struct SpawnRequest {
   std::optional<User> user;
   bool new_session = false;
   std::string directory;  // chdir; empty = stay
+  // Open `cgroup.procs` files: the child moves itself there before exec, where
+  // it can.
+  std::vector<int> cgroups;
+  // Sent to the child when the thread that started it ends; 0 = none.
+  int parent_death_signal = 0;
 };
 
 struct Child {

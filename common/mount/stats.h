@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The numbers of a volume, from its client's control socket. A client that
+// hangs costs one connection, whoever asks and however often: the question
+// stays open, and the next caller waits for the same answer. In between,
+// callers get the last numbers and the word that they are old.
+
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "common/base/status.h"
+#include "common/mount/mount_manager.h"
+#include "common/mount/name_locks.h"
+
+namespace moorfs::mount {
+
+class StatsProber {
+ public:
+  explicit StatsProber(std::string runtime_root) : runtime_root_(std::move(runtime_root)) {}
+  // `root`: the directory whose quota counts. Never later than the deadline.
+  Result<VolumeStats> Ask(const std::string& mount_key, const std::string& device, const std::string& root,
+                          Deadline deadline);
+  // Of a client that ended.
+  void Forget(const std::string& mount_key);
+
+ private:
+  struct Client;
+  std::shared_ptr<Client> ClientOf(const std::string& mount_key);
+
+  const std::string runtime_root_;
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<Client>> clients_;
+};
+
+}  // namespace moorfs::mount
