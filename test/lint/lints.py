@@ -42,7 +42,8 @@ EXTRA = {("fs/format/keys.h", "fs/kv/kv.h"), ("fs/format/keys.cc", "fs/kv/kv.h")
 HOLDERS = {
     "leveldb/": ["fs/kv/leveldb"],
     "fuse": ["fs/fuse"],
-    "CLI/": ["fs/admin", "main.cc"],
+    "CLI/": ["fs/admin", "csi", "main.cc"],
+    "Poco/": ["csi"],
     "lz4": ["fs/format"],
     "zstd": ["fs/format"],
     "xxhash": ["fs/format", "fs/meta"],

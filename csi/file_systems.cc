@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+#include "csi/file_systems.h"
+
+#include <algorithm>
+
+namespace moorfs::csi {
+namespace {
+
+constexpr size_t kMaxNameBytes = 63;
+
+bool IsName(std::string_view text) {
+  return !text.empty() && text.size() <= kMaxNameBytes && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+    return std::isalnum(c) || c == '-' || c == '_' || c == '.';
+  });
+}
+
+}  // namespace
+
+Result<FileSystems> FileSystems::Parse(const std::vector<std::string>& words, const std::string& default_name) {
+  FileSystems out;
+  for (const std::string& word : words) TRY_VOID(config::AddFsName(word, &out.metas_));
+  out.default_name_ = default_name;
+  if (default_name.empty() && out.metas_.size() == 1) out.default_name_ = out.metas_.begin()->first;
+  if (!default_name.empty() && !out.Knows(default_name)) {
+    return Error(EINVAL, "read --default-fs: " + default_name + " is not given with --fs");
+  }
+  return out;
+}
+
+Result<std::string> FileSystems::MetaOf(std::string_view name) const {
+  if (name.empty()) return Error(EINVAL, "no file system is named: say fs=NAME");
+  const auto found = metas_.find(name);
+  if (found != metas_.end()) return found->second;
+  std::string known;
+  for (const auto& [each, meta] : metas_) known += (known.empty() ? "" : ", ") + each;
+  return Error(EINVAL, "the file system '" + std::string(name) + "' is not known here (known: " +
+                           (known.empty() ? "none" : known) + "); start moorfs with --fs " + std::string(name) + "=META");
+}
+
+std::string FormatVolumeId(const VolumeId& id) { return id.fs + "#" + id.name; }
+
+std::optional<VolumeId> ParseVolumeId(std::string_view text) {
+  const size_t hash = text.find('#');
+  if (hash == std::string_view::npos || hash + 1 == text.size()) return std::nullopt;
+  if (!IsName(text.substr(0, hash))) return std::nullopt;
+  return VolumeId{std::string(text.substr(0, hash)), std::string(text.substr(hash + 1))};
+}
+
+}  // namespace moorfs::csi
