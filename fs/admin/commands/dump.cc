@@ -9,7 +9,7 @@
 
 #include "common/base/unique_fd.h"
 #include "common/base/units.h"
-#include "fs/admin/base64.h"
+#include "common/base/base64.h"
 #include "fs/admin/command.h"
 #include "fs/admin/volume.h"
 

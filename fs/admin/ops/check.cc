@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/units.h"
-#include "fs/admin/base64.h"
+#include "common/base/base64.h"
 #include "fs/admin/housekeeping.h"
 #include "fs/admin/volume_ops.h"
 #include "fs/meta/check/dump.h"

@@ -5,7 +5,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "fs/admin/base64.h"
+#include "common/base/base64.h"
 #include "fs/admin/client_config.h"
 #include "fs/admin/locate.h"
 #include "fs/admin/output.h"

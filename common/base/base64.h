@@ -9,10 +9,10 @@
 
 #include "common/base/status.h"
 
-namespace moorfs::admin {
+namespace moorfs {
 
 std::string EncodeBase64(std::string_view bytes);
 // EINVAL for anything that EncodeBase64 would not have written.
 Result<std::string> DecodeBase64(std::string_view text);
 
-}  // namespace moorfs::admin
+}  // namespace moorfs

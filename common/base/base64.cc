@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "fs/admin/base64.h"
+#include "common/base/base64.h"
 
 #include <algorithm>
 #include <cstdint>
 
-namespace moorfs::admin {
+namespace moorfs {
 namespace {
 
 constexpr char kAlphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -52,4 +52,4 @@ Result<std::string> DecodeBase64(std::string_view text) {
   return out;
 }
 
-}  // namespace moorfs::admin
+}  // namespace moorfs
