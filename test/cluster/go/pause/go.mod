@@ -1,0 +1,3 @@
+module moorfs.io/test/cluster/pause
+
+go 1.21

@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# A real Kubernetes node for test scripts. Source it, call `in_cluster "$@"`
+# first: the script runs again inside namespaces of its own (mounts, processes,
+# network, IPC), where it continues after that line. Then
+#   start_cluster, stop_cluster      etcd, API server, … kubelet, by recorded pids
+#   start_kubelet, kill_kubelet      the latter kills its whole control group
+#   kubectl                          as cluster administrator
+#   launch NAME COMMAND…, finish NAME [SIGNAL]   more processes of the script's own
+# Ports are those of the network namespace, so that two runs do not meet, and /run
+# and /var/log are private. When the script ends, in whatever way, the kernel kills
+# the process namespace, with it go mounts and network; janitor removes the rest.
+#
+# In: MOORFS, MOORFS_FLEX  the binaries
+#     KEEP=1               leaves the logs in $WORK.kept when the script fails
+
+set -euo pipefail
+shopt -s inherit_errexit
+
+CLUSTER=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TOP=$(cd "$CLUSTER/../.." && pwd)
+API=https://127.100.0.1
+NODE=node
+NODE_IP=10.77.0.1
+CRI=/run/containerd/containerd.sock
+packages=(etcd-server containerd runc busybox-static containernetworking-plugins openssl curl iproute2)
+STEP_START=$EPOCHREALTIME
+
+say() { printf '%s\n' "$*"; }
+die() { say "FAILED: $*"; exit 1; }
+seconds_since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.2f", b - a }'; }
+# Says what was done since the last call, and how long it took.
+did() {
+  printf '  %-72s %6.2f s\n' "$*" "$(seconds_since "$STEP_START")"
+  STEP_START=$EPOCHREALTIME
+}
+# eventually SECONDS WHAT COMMAND…: until the command succeeds.
+eventually() {
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@"; do
+    [ "$SECONDS" -lt "$deadline" ] || die "$what: not so in time ($*)"
+    sleep 0.1
+  done
+}
+
+# ---- namespaces ----------------------------------------------------------------
+install_what_is_missing() {
+  local each have missing=()
+  have=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | sed -n 's/^ii  *//p')
+  for each in "${packages[@]}"; do
+    grep -qx "$each" <<<"$have" || missing+=("$each")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  # Services must not start: only the binaries are wanted.
+  local policy=/usr/sbin/policy-rc.d made=
+  [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && made=1; }
+  local status=0
+  { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}"; } \
+    >/tmp/moorfs-cluster-apt.$$ 2>&1 || status=1
+  [ -n "$made" ] && rm -f "$policy"
+  [ "$status" = 0 ] || { tail -n 20 "/tmp/moorfs-cluster-apt.$$"; rm -f "/tmp/moorfs-cluster-apt.$$"; die "apt-get install ${missing[*]}"; }
+  rm -f "/tmp/moorfs-cluster-apt.$$"
+}
+
+in_cluster() {
+  if [ -n "${MOORFS_CLUSTER_WORK:-}" ]; then
+    inside
+    return
+  fi
+  [ "$(id -u)" = 0 ] || die "needs root"
+  install_what_is_missing
+  local bin status=0 runner janitor
+  bin=${MOORFS_CLUSTER_BIN:-$("$CLUSTER/build")}
+  WORK=$(mktemp -d "${TMPDIR:-/tmp}/moorfs-cluster.XXXXXX")
+  # In a session of its own: a signal to our process group must not end it.
+  exec 7> >(exec setsid --wait "$CLUSTER/janitor" "$WORK" "$(basename "$WORK")")
+  janitor=$!
+  # pdeathsig and kill-child: SIGKILL of this shell ends everything inside as well.
+  MOORFS_CLUSTER_WORK=$WORK MOORFS_CLUSTER_BIN=$bin setpriv --pdeathsig KILL \
+    unshare --mount --pid --net --ipc --fork --kill-child --propagation private --mount-proc "$(realpath "$0")" "$@" 7>&- <&0 &
+  runner=$!
+  trap 'kill -9 "$runner" 2>/dev/null' INT TERM HUP
+  wait "$runner" || status=$?
+  wait "$runner" 2>/dev/null || true   # the first one ends early when a signal came
+  [ "$status" -ne 0 ] && [ -n "${KEEP:-}" ] && cp -r "$WORK/log" "$WORK.kept" && say "logs in $WORK.kept"
+  exec 7>&-
+  wait "$janitor" || { say "FAILED: the cluster left something behind"; [ "$status" -ne 0 ] || status=1; }
+  exit "$status"
+}
+
+inside() {
+  WORK=$MOORFS_CLUSTER_WORK
+  BIN=$MOORFS_CLUSTER_BIN
+  CGROUP=$(basename "$WORK")
+  PATH=$BIN:$PATH
+  export KUBECONFIG=$WORK/admin.kubeconfig HOME=$WORK/home TMPDIR=$WORK/tmp
+  readlink /proc/self/ns/pid >"$WORK/pidns"
+  mkdir -p "$WORK"/{log,pid,tmp,home,cni,plugins,kubelet}
+  # kubelet and containerd want shared mounts; shared among ourselves only.
+  mount --make-rshared /
+  mount -t tmpfs -o mode=755 moorfs-cluster /run
+  mount --bind "$WORK/log" /var/log
+  keep_sysctls
+  ip link set lo up
+  ip address add "$NODE_IP/32" dev lo
+  trap on_exit EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM HUP
+}
+
+# kubelet sets sysctls of the whole machine; it shall find them set already.
+keep_sysctls() {
+  local each file
+  for each in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/panic_on_oops=1 \
+    kernel/keys/root_maxkeys=1000000 kernel/keys/root_maxbytes=25000000; do
+    file=/proc/sys/${each%=*}
+    [ -e "$file" ] || continue
+    printf '%s\n' "${each#*=}" >"$WORK/tmp/sysctl"
+    cp "$WORK/tmp/sysctl" "$WORK/tmp/${each//[\/=]/-}"
+    mount --bind "$WORK/tmp/${each//[\/=]/-}" "$file"
+  done
+}
+
+on_exit() {
+  local status=$? log
+  set +e
+  if [ "$status" -ne 0 ]; then
+    say "--- what pods and events say"
+    timeout 10 kubectl get pods -A -o wide 2>&1 | tail -n 20
+    timeout 10 kubectl get events -A --sort-by=.lastTimestamp 2>&1 | tail -n 15
+    for log in "$WORK"/log/*.log; do
+      [ -s "$log" ] && say "--- last lines of $(basename "$log")" && tail -n "${LOG_LINES:-8}" "$log" | cut -c1-400
+    done
+  fi
+  exit "$status"
+}
+
+# ---- processes -----------------------------------------------------------------
+launch() { # NAME COMMAND...
+  local name=$1
+  shift
+  setsid "$@" >>"$WORK/log/$name.log" 2>&1 </dev/null &
+  printf '%s\n' $! >"$WORK/pid/$name"
+  disown   # no "Killed" from the shell when a test kills it
+}
+pid_of() { cat "$WORK/pid/$1"; }
+is_running() { # a zombie is not
+  [ -e "$WORK/pid/$1" ] && grep -q '^State:[[:space:]]*[^Z]' "/proc/$(pid_of "$1")/status" 2>/dev/null
+}
+has_ended() { ! is_running "$1"; }
+must_run() { is_running "$1" || die "$1 has ended: $(tail -n 5 "$WORK/log/$1.log" | cut -c1-300)"; }
+finish() { # NAME [SIGNAL]
+  local try
+  [ -e "$WORK/pid/$1" ] || return 0
+  is_running "$1" && kill "-${2:-TERM}" "$(pid_of "$1")"
+  for try in {1..150}; do
+    is_running "$1" || break
+    [ "$try" != 150 ] || { say "$1 did not end within 15 s, killed"; kill -9 "$(pid_of "$1")"; }
+    sleep 0.1
+  done
+  rm -f "$WORK/pid/$1"
+}
+
+# ---- control groups ------------------------------------------------------------
+hierarchies() {
+  awk '($3 == "cgroup" || $3 == "cgroup2") { print $2 }' /proc/self/mounts
+}
+# A root of our own: another kubelet on this machine would remove our pods.
+make_cgroups() {
+  local each
+  while IFS= read -r each; do
+    mkdir -p "$each/$CGROUP/kubelet" 2>/dev/null || continue
+    if [ -e "$each/$CGROUP/cpuset.cpus" ]; then
+      for file in cpuset.cpus cpuset.mems; do
+        cat "$each/$file" >"$each/$CGROUP/$file"
+        cat "$each/$file" >"$each/$CGROUP/kubelet/$file"
+      done
+    fi
+    # In the unified hierarchy children get what their parent hands down.
+    if [ -s "$each/cgroup.controllers" ]; then
+      sed 's/[^ ]*/+&/g' "$each/cgroup.controllers" >"$each/$CGROUP/cgroup.subtree_control" || true
+    fi
+  done < <(hierarchies)
+}
+# Where kubelet and what it starts can be found again: one hierarchy is enough.
+kubelet_group() {
+  local each
+  while IFS= read -r each; do
+    [ -e "$each/$CGROUP/kubelet/cgroup.procs" ] && printf '%s\n' "$each/$CGROUP/kubelet" && return
+  done < <(hierarchies)
+}
+
+# ---- the cluster -----------------------------------------------------------------
+write_keys() {
+  openssl ecparam -name prime256v1 -genkey -noout -out "$WORK/account.key" 2>/dev/null
+  openssl ec -in "$WORK/account.key" -pubout -out "$WORK/account.pub" 2>/dev/null
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=moorfs-cluster \
+    -addext 'subjectAltName=IP:127.100.0.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc' \
+    -keyout "$WORK/api.key" -out "$WORK/api.crt" 2>/dev/null
+}
+
+write_kubeconfigs() {
+  local name user groups token
+  : >"$WORK/tokens.csv"
+  while read -r name user groups; do
+    token=$(openssl rand -hex 16)
+    printf '%s,%s,%s,"%s"\n' "$token" "$user" "$name" "$groups" >>"$WORK/tokens.csv"
+    cat >"$WORK/$name.kubeconfig" <<END
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "$API", certificate-authority: "$WORK/api.crt"}}]
+users: [{name: u, user: {token: "$token"}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+current-context: c
+END
+  done <<END
+admin admin system:masters
+manager system:kube-controller-manager
+scheduler system:kube-scheduler
+kubelet system:node:$NODE system:nodes
+END
+}
+
+write_containerd_config() {
+  printf '%s\n' '{"cniVersion":"0.4.0","name":"lo","plugins":[{"type":"loopback"}]}' >"$WORK/cni/lo.conflist"
+  # native: works on every file system. restrict_oom_score_adj: without
+  # CAP_SYS_RESOURCE runc may not lower it, and every sandbox would fail.
+  cat >"$WORK/containerd.toml" <<END
+version = 2
+root = "$WORK/containerd"
+state = "/run/containerd"
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs",
+  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
+[grpc]
+  address = "$CRI"
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "moorfs.test/pause:1"
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "$WORK/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+END
+}
+
+write_kubelet_config() {
+  # Anonymous: nobody but us is in this network namespace, and the API server
+  # reaches kubelet for exec and logs without a certificate of its own.
+  cat >"$WORK/kubelet.yaml" <<END
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
+authorization: {mode: AlwaysAllow}
+cgroupDriver: cgroupfs
+cgroupRoot: /$CGROUP
+failCgroupV1: false
+failSwapOn: false
+containerRuntimeEndpoint: unix://$CRI
+volumePluginDir: $WORK/plugins
+podLogsDir: $WORK/log/pods
+evictionHard: {memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%"}
+imageGCHighThresholdPercent: 100
+makeIPTablesUtilChains: false
+nodeStatusUpdateFrequency: 2s
+shutdownGracePeriod: 0s
+END
+}
+
+audit_policy() {
+  printf '%s\n' 'apiVersion: audit.k8s.io/v1' 'kind: Policy' 'omitStages: [RequestReceived]' 'rules: [{level: Metadata}]'
+}
+
+start_api() {
+  launch apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address=127.100.0.1 --secure-port=443 \
+    --advertise-address="$NODE_IP" \
+    --tls-cert-file="$WORK/api.crt" --tls-private-key-file="$WORK/api.key" --cert-dir="$WORK/api" \
+    --service-cluster-ip-range=127.100.0.0/24 --endpoint-reconciler-type=none \
+    --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$WORK/account.pub" \
+    --service-account-signing-key-file="$WORK/account.key" --token-auth-file="$WORK/tokens.csv" \
+    --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
+    --kubelet-preferred-address-types=InternalIP --audit-policy-file="$WORK/audit.yaml" \
+    --audit-log-path="$WORK/log/audit.json" --profiling=false
+}
+api_is_ready() {
+  must_run etcd
+  must_run apiserver
+  timeout 5 kubectl get --raw /readyz >/dev/null 2>&1
+}
+
+start_containerd() { launch containerd containerd --config "$WORK/containerd.toml"; }
+ctr() { command ctr -a "$CRI" -n k8s.io "$@"; }
+import_images() {
+  "$CLUSTER/image" "$WORK/pause.tar" moorfs.test/pause:1 "$BIN/pause=/pause" -- /pause
+  "$CLUSTER/image" "$WORK/busybox.tar" moorfs.test/busybox:1 "$(command -v busybox)=/bin/busybox"
+  eventually 20 "containerd answers" ctr version >/dev/null 2>&1
+  ctr images import "$WORK/pause.tar" >/dev/null
+  ctr images import "$WORK/busybox.tar" >/dev/null
+}
+
+start_kubelet() {
+  # shellcheck disable=SC2016
+  launch kubelet bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$(kubelet_group)" \
+    kubelet --config "$WORK/kubelet.yaml" --kubeconfig "$WORK/kubelet.kubeconfig" --root-dir "$WORK/kubelet" \
+    --cert-dir "$WORK/kubelet-pki" --hostname-override "$NODE" --node-ip "$NODE_IP"
+}
+# As systemd ends a service: everything in its control group, at once.
+kill_kubelet() {
+  local group
+  group=$(kubelet_group)
+  xargs -r kill -9 <"$group/cgroup.procs" 2>/dev/null || true
+  finish kubelet KILL
+}
+kubelet_is_healthy() { curl -sf -m 2 http://127.0.0.1:10248/healthz >/dev/null; }
+
+start_cluster() {
+  mkdir -p "$WORK/api"
+  write_keys
+  write_kubeconfigs
+  write_containerd_config
+  write_kubelet_config
+  audit_policy >"$WORK/audit.yaml"
+  make_cgroups
+  # Nothing in here outlives the run, so etcd needs no disk.
+  launch etcd etcd --data-dir "$WORK/etcd" --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
+    --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380
+  start_containerd
+  start_api
+  import_images
+  eventually 60 "the API server is ready" api_is_ready
+  launch controller-manager kube-controller-manager --kubeconfig "$WORK/manager.kubeconfig" --leader-elect=false \
+    --root-ca-file="$WORK/api.crt" --service-account-private-key-file="$WORK/account.key" \
+    --use-service-account-credentials=true --cert-dir "$WORK/manager" --bind-address=127.0.0.1 \
+    --flex-volume-plugin-dir "$WORK/plugins" --kube-api-qps=200 --kube-api-burst=400
+  launch scheduler kube-scheduler --kubeconfig "$WORK/scheduler.kubeconfig" --leader-elect=false \
+    --cert-dir "$WORK/scheduler" --bind-address=127.0.0.1
+  start_kubelet
+  eventually 60 "the node registers" exists node "$NODE"
+  eventually 60 "there is a default service account" exists serviceaccount default
+  kubectl wait --for=condition=Ready "node/$NODE" --timeout=60s >/dev/null
+}
+
+exists() { kubectl get "$@" >/dev/null 2>&1; } # KIND NAME
+
+stop_cluster() {
+  local each
+  for each in kubelet scheduler controller-manager apiserver etcd; do
+    finish "$each"
+  done
+  # containerd leaves its shims running, by design.
+  local shims
+  shims=$(list_processes | awk -v s="-address $CRI" 'index($0, s) { print $1 }')
+  finish containerd
+  xargs -r kill -9 <<<"$shims" 2>/dev/null || true
+}
+# "PID COMMAND LINE" of everything in this process namespace but kernel threads and zombies.
+list_processes() {
+  local each line
+  for each in /proc/[0-9]*; do
+    line=$(tr '\0' ' ' <"$each/cmdline" 2>/dev/null) || continue
+    [ -n "$line" ] && printf '%s %s\n' "${each#/proc/}" "$line"
+  done
+  return 0
+}
+
+# ---- pods --------------------------------------------------------------------------
+# pod NAME VOLUME_YAML [COMMAND]: its manifest; the volume "data" is at /data. The
+# default command stays until it is told to end.
+pod() {
+  local name=$1 volume=$2
+  # shellcheck disable=SC2016
+  local command=${3:-'trap "exit 0" TERM; while :; do sleep 3600 & wait $!; done'}
+  cat <<END
+apiVersion: v1
+kind: Pod
+metadata: {name: $name, labels: {app: $name}}
+spec:
+  hostNetwork: true
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 5
+  automountServiceAccountToken: false
+  containers:
+  - name: main
+    image: moorfs.test/busybox:1
+    imagePullPolicy: Never
+    command: [/bin/sh, -c, '$command']
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes:
+  - {name: data, $volume}
+---
+END
+}
+wait_ready() { # SECONDS POD...
+  local limit=$1
+  shift
+  kubectl wait --for=condition=Ready "${@/#/pod/}" --timeout="${limit}s" >/dev/null || die "not ready in $limit s: $*"
+}
+run_in() { # POD SHELL_COMMAND
+  kubectl exec "$1" -- sh -c "$2"
+}
+delete_pods() { # POD...: until they are gone
+  kubectl delete --timeout=60s "${@/#/pod/}" >/dev/null || die "not deleted in 60 s: $*"
+}
