@@ -63,7 +63,8 @@ void Add(CLI::App& parent, std::unique_ptr<Command> command, const std::string& 
 std::vector<std::unique_ptr<Command>> AllCommands() {
   std::vector<std::unique_ptr<Command>> all;
   for (auto make : {MakeFormatCommand, MakeMountCommand, MakeUmountCommand, MakeStatusCommand, MakeStatsCommand,
-                    MakeInfoCommand, MakeTrashCommand, MakeFsckCommand, MakeGcCommand, MakeDumpCommand,
+                    MakeInfoCommand, MakeTrashCommand, MakeQuotaCommand, MakeVolumeCommand,
+                    MakeFsckCommand, MakeGcCommand, MakeDumpCommand,
                     MakeLoadCommand, MakeOptionsCommand, MakeVersionCommand}) {
     all.push_back(make());
   }

@@ -53,6 +53,8 @@ std::unique_ptr<Command> MakeOptionsCommand();
 std::unique_ptr<Command> MakeStatsCommand();
 std::unique_ptr<Command> MakeInfoCommand();
 std::unique_ptr<Command> MakeTrashCommand();
+std::unique_ptr<Command> MakeQuotaCommand();
+std::unique_ptr<Command> MakeVolumeCommand();
 std::unique_ptr<Command> MakeFsckCommand();
 std::unique_ptr<Command> MakeGcCommand();
 std::unique_ptr<Command> MakeDumpCommand();

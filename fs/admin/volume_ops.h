@@ -36,6 +36,21 @@ Result<nlohmann::json> OpInfo(const nlohmann::json& request, VolumeHandles& volu
 Result<nlohmann::json> OpTrashList(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 Result<nlohmann::json> OpTrashRestore(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 Result<nlohmann::json> OpTrashEmpty(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpQuotaSet(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpQuotaGet(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpQuotaList(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpQuotaCheck(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpVolumeCreate(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpVolumeDelete(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpVolumeShow(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpVolumeList(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+Result<nlohmann::json> OpVolumeCapacity(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+// {"directory"} -> total, used and available bytes and inodes, of the quota
+// the directory is in, else of the whole file system. From memory.
+Result<nlohmann::json> OpVolumeStat(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
+// {"directory", "create", "gid"} -> {}: the directory is there, and belongs to
+// the group. ENOENT, ENOTDIR.
+Result<nlohmann::json> OpPrepareRoot(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 Result<nlohmann::json> OpFsck(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 Result<nlohmann::json> OpGc(const nlohmann::json& request, VolumeHandles& volume, control::Reply& reply);
 // Lines are base64 of the dump's bytes.

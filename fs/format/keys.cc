@@ -138,6 +138,20 @@ kv::Range TrashHour(uint64_t hour) { return {Family('T', hour), "", ""}; }
 kv::Key AclById(uint32_t id) { return {Family('L'), Be32(id)}; }
 kv::Key AclsByHash(uint64_t hash) { return {Family('L'), Tagged('h', hash)}; }
 kv::Key DirectoryMoveLock() { return {Family('M'), "lock"}; }
+kv::Key Quota(Ino dir) { return {Family('B'), Be64(dir)}; }
+kv::Range Quotas() { return {Family('B'), "", ""}; }
+kv::Key QuotaCounterKey(Counter counter, Ino quota, SessionId session) {
+  return {std::string{'C', static_cast<char>(counter)}, Be64(quota) + Be64(session)};
+}
+kv::Range QuotaCounter(Counter counter, Ino quota) {
+  return {std::string{'C', static_cast<char>(counter)}, Be64(quota), Be64(quota + 1)};
+}
+kv::Key Volume(std::string_view name) { return {Family('V'), name}; }
+kv::Range VolumesAfter(std::string_view after) {
+  return {Family('V'), after.empty() ? std::string() : std::string(after) + '\0', ""};
+}
+kv::Key DoomedDir(Ino dir) { return {Family('W'), Be64(dir)}; }
+kv::Range DoomedDirs() { return {Family('W'), "", ""}; }
 
 std::optional<ChunkSeq> ParseSliceSuffix(std::string_view suffix) {
   if (suffix.size() != 13 || suffix[0] != 'C') return std::nullopt;

@@ -7,7 +7,7 @@
 //   F                      the format record; one key, suffix "format"
 //   I [hash] ino8          all records of one inode, below
 //   N                      id allocators: suffix = name -> le64
-//   C counter1             volume counters: suffix session8 -> le64 (signed)
+//   C counter1             volume counters: suffix session8 -> le64 (signed); a quota's: suffix ino8 session8
 //   S                      sessions: suffix session8 -> SessionRecord
 //   U session8             open-but-unlinked inodes: suffix ino8 -> empty
 //   R session8             replay results: suffix slot4 -> ReplayRecord
@@ -19,6 +19,9 @@
 //                          point at them, (ino le64, chunk le32) each
 //   D                      inodes whose data awaits removal: suffix ino8 -> le64 length
 //   T hour8                trash: suffix time8(ns, be) ino8 -> TrashRecord
+//   B                      quotas: suffix ino8 of the directory -> QuotaRecord
+//   V                      volumes: suffix = name -> VolumeRecord
+//   W                      directories whose trees await removal: suffix ino8 -> empty
 //   L                      interned ACLs: suffix id4 -> rules; suffix 'h' hash8 -> ids with that hash
 //   M                      moves of directories across directories: suffix "lock" (serialises them)
 //
@@ -48,7 +51,7 @@ namespace moorfs::keys {
 using SessionId = uint64_t;
 
 // Counters of family C.
-enum class Counter : uint8_t { kUsedBytes = 'b', kUsedInodes = 'i' };
+enum class Counter : uint8_t { kUsedBytes = 'b', kUsedInodes = 'i', kQuotaBytes = 'q', kQuotaInodes = 'p' };
 
 // Builds partitions; holds the volume's key_hash_bytes.
 class Schema {
@@ -107,6 +110,16 @@ kv::Range TrashHour(uint64_t hour);
 kv::Key AclById(uint32_t id);
 kv::Key AclsByHash(uint64_t hash);
 kv::Key DirectoryMoveLock();
+kv::Key Quota(Ino dir);
+kv::Range Quotas();
+// `counter` is kQuotaBytes or kQuotaInodes; CounterAll() holds those of all quotas.
+kv::Key QuotaCounterKey(Counter counter, Ino quota, SessionId session);
+kv::Range QuotaCounter(Counter counter, Ino quota);
+kv::Key Volume(std::string_view name);
+// Volumes with a name behind `after`.
+kv::Range VolumesAfter(std::string_view after);
+kv::Key DoomedDir(Ino dir);
+kv::Range DoomedDirs();
 
 // Parsers of suffixes; nullopt when the shape is wrong.
 struct ChunkSeq {

@@ -107,6 +107,60 @@ Result<SessionRecord> DecodeSession(std::string_view value) {
   return r;
 }
 
+std::string EncodeQuota(const QuotaRecord& r) {
+  std::string out;
+  out.reserve(28);
+  PutLe64(&out, r.bytes);
+  PutLe64(&out, r.inodes);
+  PutLe64(&out, r.parent);
+  PutLe32(&out, r.flags);
+  return out;
+}
+
+Result<QuotaRecord> DecodeQuota(std::string_view value) {
+  ValueReader in(value);
+  QuotaRecord r;
+  r.bytes = in.Le64();
+  r.inodes = in.Le64();
+  r.parent = in.Le64();
+  r.flags = in.Le32();
+  if (in.exhausted()) return Damaged("a quota");
+  return r;
+}
+
+std::string EncodeVolume(const VolumeRecord& r) {
+  std::string out;
+  PutLe64(&out, r.ino);
+  PutBytes(&out, r.directory);
+  PutLe64(&out, r.bytes);
+  PutLe64(&out, r.inodes);
+  PutLe64(&out, static_cast<uint64_t>(r.created.ns));
+  PutLe32(&out, static_cast<uint32_t>(r.parameters.size()));
+  for (const auto& [key, parameter] : r.parameters) {
+    PutBytes(&out, key);
+    PutBytes(&out, parameter);
+  }
+  return out;
+}
+
+Result<VolumeRecord> DecodeVolume(std::string_view value) {
+  ValueReader in(value);
+  VolumeRecord r;
+  r.ino = in.Le64();
+  r.directory = std::string(in.Bytes());
+  r.bytes = in.Le64();
+  r.inodes = in.Le64();
+  r.created.ns = static_cast<int64_t>(in.Le64());
+  const uint32_t count = in.Le32();
+  for (uint32_t i = 0; i < count && !in.exhausted(); ++i) {
+    std::string key(in.Bytes());
+    std::string parameter(in.Bytes());
+    r.parameters.emplace_back(std::move(key), std::move(parameter));
+  }
+  if (in.exhausted() || r.ino == 0 || r.directory.empty()) return Damaged("a volume's record");
+  return r;
+}
+
 std::string EncodeLe64(uint64_t value) {
   std::string out;
   PutLe64(&out, value);

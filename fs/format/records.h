@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fs/format/types.h"
@@ -63,6 +64,34 @@ struct SessionRecord {
 };
 std::string EncodeSession(const SessionRecord& record);
 Result<SessionRecord> DecodeSession(std::string_view value);
+
+// A directory's quota. Limits of 0 mean none: usage is counted all the same.
+struct QuotaRecord {
+  uint64_t bytes = 0;
+  uint64_t inodes = 0;
+  Ino parent = 0;      // the next quota above the directory, 0 = none
+  uint32_t flags = 0;  // below
+  friend bool operator==(const QuotaRecord&, const QuotaRecord&) = default;
+};
+// The directory is removed; the record stays while inodes (open files) count in it.
+inline constexpr uint32_t kQuotaGone = 1u << 0;
+// What the directory held when the quota was set is not all counted yet.
+inline constexpr uint32_t kQuotaTagging = 1u << 1;
+std::string EncodeQuota(const QuotaRecord& record);
+Result<QuotaRecord> DecodeQuota(std::string_view value);
+
+// A directory below /volumes that was made as a volume.
+struct VolumeRecord {
+  Ino ino = 0;
+  std::string directory;      // its name in /volumes
+  uint64_t bytes = 0;         // limits as asked for at creation
+  uint64_t inodes = 0;
+  Timestamp created;
+  std::vector<std::pair<std::string, std::string>> parameters;  // sorted
+  friend bool operator==(const VolumeRecord&, const VolumeRecord&) = default;
+};
+std::string EncodeVolume(const VolumeRecord& record);
+Result<VolumeRecord> DecodeVolume(std::string_view value);
 
 // A bare number: allocators and counters (le64), link counts per parent (le32).
 std::string EncodeLe64(uint64_t value);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -55,9 +56,13 @@ uint64_t AccountedBytes(const Attr& attr) {
   return (bytes + 4095) & ~uint64_t{4095};
 }
 
+uint64_t QuotaBytes(const Attr& attr) {
+  return std::min(AccountedBytes(attr), (attr.length + 4095) & ~uint64_t{4095});
+}
+
 std::string EncodeAttr(const Attr& a) {
   std::string out;
-  out.reserve(115);
+  out.reserve(123);
   PutLe8(&out, static_cast<uint8_t>(a.type));
   PutLe16(&out, a.mode);
   PutLe32(&out, a.uid);
@@ -75,6 +80,7 @@ std::string EncodeAttr(const Attr& a) {
   PutLe32(&out, a.access_acl);
   PutLe32(&out, a.default_acl);
   PutLe64(&out, static_cast<uint64_t>(a.trashed.ns));
+  if (a.quota != 0) PutLe64(&out, a.quota);
   return out;
 }
 
@@ -100,6 +106,7 @@ Result<Attr> DecodeAttr(std::string_view value) {
   a.default_acl = in.Le32();
   a.trashed.ns = static_cast<int64_t>(in.Le64());
   if (in.exhausted() || type < 1 || type > 7) return Damaged("an inode's attributes");
+  a.quota = in.Le64();  // absent: 0
   return a;
 }
 

@@ -75,6 +75,7 @@ struct Attr {
   uint32_t access_acl = 0;    // id of an interned ACL, 0 = none (mode is all there is)
   uint32_t default_acl = 0;
   Timestamp trashed;          // time in the key of its trash record, with kAttrTrashed
+  Ino quota = 0;              // the nearest directory with a quota, at or above it; 0 = none, or in the trash
 
   friend bool operator==(const Attr&, const Attr&) = default;
 };
@@ -83,6 +84,12 @@ struct Attr {
 // it refers to in units of 4 KiB, wherever its length ends; 0 for all but files.
 // Every transaction that changes it adds the difference to Counter::kUsedBytes.
 uint64_t AccountedBytes(const Attr& attr);
+// What it counts for in its quotas: the same, but never more than its length.
+// Slices that others hide pile up until compaction takes them away; were they
+// charged, overwriting a database in place would run into its quota. So a file
+// without holes counts its length however often it is written, and one with
+// holes its data, hidden slices included, up to its length.
+uint64_t QuotaBytes(const Attr& attr);
 
 std::string EncodeAttr(const Attr& attr);
 Result<Attr> DecodeAttr(std::string_view value);
@@ -159,7 +166,10 @@ struct VolumeFormat {
   Timestamp created;
   std::string created_by;     // "moorfs 0.1.0"
 };
-inline constexpr uint64_t kKnownIncompat = 0, kKnownRoCompat = 0;
+// ro_compat: there are quotas or volumes (families B and V). A program that
+// does not know them would change files without counting.
+inline constexpr uint64_t kRoCompatQuotas = 1;
+inline constexpr uint64_t kKnownIncompat = 0, kKnownRoCompat = kRoCompatQuotas;
 // JSON, so that any version and any person can read it.
 std::string EncodeVolumeFormat(const VolumeFormat& format);
 Result<VolumeFormat> DecodeVolumeFormat(std::string_view json);

@@ -426,9 +426,9 @@ void FsyncDir(fuse_req_t req, fuse_ino_t ino, int, fuse_file_info*) {
                          [ino](Call& c) { ReplyStatus(c, c.core->fs().FsyncDir(c.core->Context(c), ino)); });
 }
 
-void StatFs(fuse_req_t req, fuse_ino_t) {
+void StatFs(fuse_req_t req, fuse_ino_t ino) {
   Call& call = Begin(req);
-  const auto reply = call.core->fs().StatFs(call.core->Context(call));
+  const auto reply = call.core->fs().StatFsOf(call.core->Context(call), ino);
   if (!reply) return ReplyError(call, reply.error());
   constexpr uint64_t kBlock = 4096;
   struct statvfs st {};

@@ -65,8 +65,16 @@ Status MetaImpl::DropLink(Txn& txn, Ino ino, Attr* attr, Ino parent, std::string
     RETURN_IF_ERROR(DropParent(txn, ino, attr, parent));
     return StoreAttr(txn.kv, ino, *attr);
   }
-  if (trash_days_ > 0) return MoveToTrash(txn, ino, attr, parent, name);
-  return DropLastClaim(txn, ino, attr);
+  if (attr->type == FileType::kDirectory && attr->quota == ino) RETURN_IF_ERROR(EndQuota(txn, ino));
+  if (trash_days_ == 0) return DropLastClaim(txn, ino, attr);
+  // What is in the trash does not count in quotas. So that nobody writes past a
+  // quota through a file that is open there, one that is in use when its last
+  // name goes is removed with its last handle, as without trash.
+  if (attr->quota != 0 && attr->type == FileType::kFile) {
+    RETURN_IF_ERROR(txn.Lock(ino));
+    if (options_.is_open && options_.is_open(ino)) return DropLastClaim(txn, ino, attr);
+  }
+  return MoveToTrash(txn, ino, attr, parent, name);
 }
 
 Status MetaImpl::DropLastClaim(Txn& txn, Ino ino, Attr* attr) {
@@ -91,10 +99,13 @@ Status MetaImpl::RemoveInode(Txn& txn, Ino ino, const Attr& attr) {
     txn.kv.Put(keys::DeletedInode(ino), EncodeLe64(attr.length));
   }
   txn.AddUsed(-static_cast<int64_t>(AccountedBytes(attr)), -1);
+  txn.Charge(attr.quota, -static_cast<int64_t>(QuotaBytes(attr)), -1);
   return Status::Ok();
 }
 
 Status MetaImpl::MoveToTrash(Txn& txn, Ino ino, Attr* attr, Ino parent, std::string_view name) {
+  txn.Charge(attr->quota, -static_cast<int64_t>(QuotaBytes(*attr)), -1);
+  attr->quota = 0;
   attr->flags |= kAttrTrashed;
   attr->trashed = std::max(txn.now, Timestamp{});
   attr->parent = parent;

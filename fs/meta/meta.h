@@ -17,6 +17,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -101,6 +102,36 @@ struct NewObject {
 struct StatFs {
   uint64_t used_bytes = 0;
   uint64_t used_inodes = 0;
+};
+
+// A directory's quota and what counts in it: the directory itself, everything
+// below it, and open files that were unlinked there; not what is in the trash.
+struct QuotaInfo {
+  Ino dir = 0;
+  Ino parent = 0;                     // the next quota above
+  uint64_t bytes = 0, inodes = 0;     // limits, 0 = none
+  uint64_t used_bytes = 0, used_inodes = 0;
+  uint64_t reserved_bytes = 0;        // of unflushed data (Reserve)
+  bool gone = false;                  // the directory is removed
+  bool tagging = false;               // older contents are still being counted
+};
+// What somebody who writes under a quota has, all quotas above it considered.
+struct QuotaRoom {
+  std::optional<uint64_t> total_bytes, total_inodes;  // nullopt: no limit anywhere
+  uint64_t used_bytes = 0, used_inodes = 0;           // unflushed data included
+};
+
+struct VolumeSpec {
+  std::string name;                // 1 to 128 bytes of UTF-8 without control characters
+  uint64_t bytes = 0, inodes = 0;  // limits, 0 = none
+  std::map<std::string, std::string> parameters;
+};
+struct VolumeInfo {
+  VolumeSpec spec;        // limits as they are now
+  std::string directory;  // "volumes/x"
+  Ino ino = 0, parent = 0;  // of the directory and of /volumes
+  Timestamp created;
+  uint64_t used_bytes = 0, used_inodes = 0;
 };
 
 inline constexpr uint32_t kRenameNoReplace = 1, kRenameExchange = 2;
@@ -191,6 +222,47 @@ class Meta {
   virtual Status RemoveXattr(const OpContext& ctx, Ino ino, std::string_view name) = 0;
 
   virtual Result<StatFs> GetStatFs() = 0;
+
+  // ---- quotas ------------------------------------------------------------------
+  // Every change of an inode charges the quota it is tagged with (Attr::quota)
+  // and all above it, in the change's own transaction. What would exceed a
+  // limit fails with EDQUOT; Commit() never does: fs/vfs reserves room before
+  // it acknowledges a write. Between directories of different quotas rename and
+  // link answer EXDEV, so applications copy.
+  virtual bool HasQuotas() = 0;
+  // Makes or changes a directory's quota; an absent limit stays as it is (0 for
+  // a new one). Several transactions when the directory has contents: first the
+  // record, then each directory's tag, then the tags of what a look at the
+  // directory after that finds. Whatever is made meanwhile in a directory that
+  // has its tag is born with it; a file can move only between directories of
+  // one tag, and is found by its number wherever it went. A crash leaves the
+  // record marked; calling again, or Clean(), finishes.
+  virtual Result<QuotaInfo> SetQuota(Ino dir, std::optional<uint64_t> bytes, std::optional<uint64_t> inodes) = 0;
+  // The quota of exactly this directory. ENODATA: it has none.
+  virtual Result<QuotaInfo> GetQuota(Ino dir) = 0;
+  virtual Result<std::vector<QuotaInfo>> ListQuotas() = 0;
+  // nullopt: no such quota.
+  virtual Result<std::optional<QuotaRoom>> GetQuotaRoom(Ino quota) = 0;
+  // `bytes` more of unflushed data (or less) may come to count in `quota`.
+  // EDQUOT, with `enforce`, when that might exceed a limit. In memory.
+  virtual Status Reserve(Ino quota, int64_t bytes, bool enforce) = 0;
+  // Records or counters were mended in the engine (fs/meta/check): what is
+  // known of them is read anew.
+  virtual void DistrustQuotas() = 0;
+
+  // ---- volumes -----------------------------------------------------------------
+  // A directory below /volumes with record and quota, in one transaction (but
+  // for /volumes itself). Repeating is OK; EEXIST names what differs.
+  struct CreatedVolume {
+    VolumeInfo volume;
+    bool created = false;
+  };
+  virtual Result<CreatedVolume> CreateVolume(const VolumeSpec& spec) = 0;
+  // Takes name and record away and leaves the tree to Clean(), past the trash.
+  // nullopt: there is none.
+  virtual Result<std::optional<VolumeInfo>> DeleteVolume(const std::string& name) = 0;
+  virtual Result<VolumeInfo> GetVolume(const std::string& name) = 0;  // ENOENT
+  virtual Result<std::vector<VolumeInfo>> ListVolumes(const std::string& after, size_t limit) = 0;
   // "/a/b" of an inode, best effort; every path of a hard-linked one.
   virtual Result<std::vector<std::string>> Paths(Ino ino) = 0;
   virtual Result<Entry> Resolve(std::string_view path) = 0;
@@ -242,8 +314,9 @@ class Meta {
   virtual Result<Entry> RestoreTrash(Ino ino, std::optional<std::string> path) = 0;
   // Deletes entries older than `before`. Returns how many.
   virtual Result<uint64_t> EmptyTrash(Timestamp before) = 0;
-  // Background work, bounded: removes data of deleted inodes (at most
-  // `max_steps` transactions) and expired trash. True: more is waiting.
+  // Background work, bounded: removes the trees of deleted volumes, data of
+  // deleted inodes (at most `max_steps` transactions) and expired trash, and
+  // finishes SetQuota()s that were cut short. True: more is waiting.
   virtual Result<bool> Clean(Timestamp now, size_t max_steps) = 0;
   // Objects whose delay is over, at most `limit`. The caller deletes them from
   // the store and then calls ForgetObjects. An error of either aborts the phase.

@@ -35,6 +35,17 @@ Status Txn::Lock(Ino ino) {
   return Status(EAGAIN, "inode " + std::to_string(ino) + " is busy");
 }
 
+namespace {
+
+// Of an attempt that was not committed.
+void ReleaseCharges(QuotaTable& quotas, std::vector<QuotaCharge>* charges) {
+  if (charges->empty()) return;
+  quotas.Settle(*charges, false);
+  charges->clear();
+}
+
+}  // namespace
+
 MetaImpl::MetaImpl(kv::KvStore& kv, VolumeFormat format, MetaOptions options)
     : kv_(kv),
       format_(std::move(format)),
@@ -61,9 +72,13 @@ Status MetaImpl::Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, 
     Ino wanted = 0;
     int64_t bytes = 0, count = 0;
     std::optional<HourSpan> trash_hours;
+    std::vector<QuotaCharge> charges;  // held in quotas_
+    std::vector<std::pair<Ino, QuotaRecord>> quota_records;
+    if (!quotas_.empty()) RETURN_IF_ERROR(RefreshQuotas());
     const Status status = kv_.Transact([&](kv::Transaction& transaction) -> Status {
       *outcome = {};
       bytes = count = 0;
+      ReleaseCharges(quotas_, &charges);
       Txn txn(transaction, ctx, now, outcome, chunk_starts_, &held);
       if (ctx.unique != 0 && ctx.resent) {
         ASSIGN_OR_RETURN_STATUS(outcome->replayed, FindReplay(txn));
@@ -75,9 +90,20 @@ Status MetaImpl::Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, 
       bytes = txn.used_bytes_;
       count = txn.used_inodes_;
       trash_hours = txn.trash_hours_;
+      quota_records = std::move(txn.quota_records_);
+      if (!txn.charges_.empty()) RETURN_IF_ERROR(ChargeQuotas(txn, &charges));
       Finish(txn);
       return Status::Ok();
     });
+    if (status.err() == kErrnoUnknown) quotas_.Distrust();
+    if (status.ok() && !charges.empty()) {
+      quotas_.Settle(charges, true);
+    } else {
+      ReleaseCharges(quotas_, &charges);
+    }
+    if (status.ok()) {
+      for (const auto& [quota, record] : quota_records) quotas_.SetRecord(quota, record);
+    }
     if (!status.ok() && wanted != 0) {
       // A body that wants ever new inodes (others keep changing what it finds) starts over.
       if (inodes.size() >= 8) inodes.assign(locks);
@@ -94,6 +120,18 @@ Status MetaImpl::Mutate(const OpContext& ctx, std::initializer_list<Ino> locks, 
     }
     return Status::Ok();
   }
+}
+
+// Holds what the transaction adds to quotas, and adds it there.
+Status MetaImpl::ChargeQuotas(Txn& txn, std::vector<QuotaCharge>* held) {
+  ASSIGN_OR_RETURN_STATUS(std::vector<QuotaCharge> all, ChargeChains(txn));
+  RETURN_IF_ERROR(quotas_.Hold(all, txn.enforce_));
+  *held = std::move(all);
+  for (const QuotaCharge& c : *held) {
+    if (c.bytes != 0) txn.kv.Add(keys::QuotaCounterKey(keys::Counter::kQuotaBytes, c.quota, session_), c.bytes);
+    if (c.inodes != 0) txn.kv.Add(keys::QuotaCounterKey(keys::Counter::kQuotaInodes, c.quota, session_), c.inodes);
+  }
+  return Status::Ok();
 }
 
 Result<bool> MetaImpl::FindReplay(Txn& txn) {

@@ -78,6 +78,54 @@ struct HourSpan {
   bool contains(uint64_t hour) const { return first <= hour && hour <= last; }
 };
 
+struct QuotaCharge {
+  Ino quota = 0;
+  int64_t bytes = 0;
+  int64_t inodes = 0;
+};
+
+// What this process knows of the quotas: limits, usage and what is promised
+// (running transactions, unflushed data). On an exclusive engine that is the
+// truth, so limits are exact; on a shared one usage is summed again after a
+// second, and each other client may overshoot by what it adds in that time.
+// Thread-safe.
+class QuotaTable {
+ public:
+  struct State {
+    QuotaRecord record;
+    int64_t used_bytes = 0, used_inodes = 0;
+    int64_t held_bytes = 0, held_inodes = 0;  // of transactions under way
+    int64_t reserved_bytes = 0;
+  };
+  bool empty() const { return empty_; }
+  // Admits the charges, or says which limit refuses; they are then held.
+  Status Hold(const std::vector<QuotaCharge>& charges, bool enforce);
+  // The transaction is over; `committed`: its charges count from now on.
+  void Settle(const std::vector<QuotaCharge>& charges, bool committed);
+  Status Reserve(Ino quota, int64_t bytes, bool enforce);
+  void SetRecord(Ino quota, const QuotaRecord& record);
+  void Erase(Ino quota);
+  std::optional<State> Find(Ino quota);
+  std::vector<std::pair<Ino, State>> All();
+  std::optional<QuotaRoom> Room(Ino quota);
+  // Replaces records and usage by what the engine says.
+  void Load(const std::map<Ino, State>& states, int64_t now_ns);
+  // Usage must be summed again.
+  bool Stale(int64_t now_ns, int64_t max_age_ns);
+  void Distrust() { distrusted_ = true; }
+
+ private:
+  // `quota` and those above it.
+  template <typename Visit>
+  void ForChain(Ino quota, const Visit& visit);
+
+  std::mutex mutex_;
+  std::map<Ino, State> states_;
+  int64_t loaded_ns_ = 0;
+  std::atomic<bool> empty_{true};
+  std::atomic<bool> distrusted_{false};
+};
+
 // One attempt of one mutation, as its body sees it.
 class Txn {
  public:
@@ -92,6 +140,16 @@ class Txn {
     used_bytes_ += bytes;
     used_inodes_ += inodes;
   }
+  // Into the counters of `quota` and of all above it.
+  void Charge(Ino quota, int64_t bytes, int64_t inodes) {
+    if (quota == 0 || (bytes == 0 && inodes == 0)) return;
+    charges_.push_back({quota, bytes, inodes});
+  }
+  void PutQuota(Ino quota, const QuotaRecord& record);
+  // Nothing of this transaction is refused for want of room: it only records
+  // what has been admitted, or what is there already.
+  void AdmitAll() { enforce_ = false; }
+
   // Locks an inode that only the body could find out about. When another
   // thread holds it, the body must return the error at once; Mutate() then
   // starts over with the lock taken first.
@@ -108,6 +166,9 @@ class Txn {
   int64_t used_bytes_ = 0;
   int64_t used_inodes_ = 0;
   std::optional<HourSpan> trash_hours_;  // widened by this transaction
+  std::vector<QuotaCharge> charges_;
+  std::vector<std::pair<Ino, QuotaRecord>> quota_records_;  // written
+  bool enforce_ = true;
 };
 
 class MetaImpl final : public Meta {
@@ -148,6 +209,17 @@ class MetaImpl final : public Meta {
   Status RemoveXattr(const OpContext& ctx, Ino ino, std::string_view name) override;
 
   Result<StatFs> GetStatFs() override;
+  bool HasQuotas() override;
+  Result<QuotaInfo> SetQuota(Ino dir, std::optional<uint64_t> bytes, std::optional<uint64_t> inodes) override;
+  Result<QuotaInfo> GetQuota(Ino dir) override;
+  Result<std::vector<QuotaInfo>> ListQuotas() override;
+  Result<std::optional<QuotaRoom>> GetQuotaRoom(Ino quota) override;
+  Status Reserve(Ino quota, int64_t bytes, bool enforce) override;
+  void DistrustQuotas() override { quotas_.Distrust(); }
+  Result<CreatedVolume> CreateVolume(const VolumeSpec& spec) override;
+  Result<std::optional<VolumeInfo>> DeleteVolume(const std::string& name) override;
+  Result<VolumeInfo> GetVolume(const std::string& name) override;
+  Result<std::vector<VolumeInfo>> ListVolumes(const std::string& after, size_t limit) override;
   Result<std::vector<std::string>> Paths(Ino ino) override;
   Result<Entry> Resolve(std::string_view path) override;
 
@@ -328,6 +400,37 @@ class MetaImpl final : public Meta {
   Result<std::string> TrashedName(Ino ino, const Attr& attr);
   Status RaiseFirstTrashHour(uint64_t hour);
 
+  // ---- quotas: quota/ ------------------------------------------------------------------------------
+  // The charges of the body with those of all quotas above, one each.
+  Result<std::vector<QuotaCharge>> ChargeChains(Txn& txn);
+  Status ChargeQuotas(Txn& txn, std::vector<QuotaCharge>* held);
+  Status LoadQuotas();
+  // Before usage is relied on.
+  Status RefreshQuotas();
+  Result<QuotaRecord> LoadQuota(kv::Transaction& kv, Ino quota);
+  // The directory of a quota loses its last name.
+  Status EndQuota(Txn& txn, Ino dir);
+  // Records that there are quotas: older programs may then only read.
+  Status MarkQuotasUsed(Txn& txn);
+  Status TagTree(Ino quota);
+  Status TagDirectory(Ino dir, Ino quota, Ino outer, std::vector<Ino>* below);
+  Status TagEntries(const std::vector<Ino>& entries, Ino quota, Ino outer, std::vector<Ino>* below);
+  Status MoveQuota(Txn& txn, Ino inner, Ino from, Ino to, QuotaRecord* moved);
+  // Sum over sessions, as of this transaction.
+  Result<QuotaCharge> SumQuota(kv::Transaction& kv, Ino quota);
+  Status FinishTagging();
+  Status ForgetGoneQuotas();
+  static QuotaInfo InfoOf(Ino dir, const QuotaTable::State& state);
+  Status CreateVolumeIn(Txn& txn, Ino volumes, Ino ino, const VolumeSpec& spec, VolumeRecord* record);
+  Result<Ino> VolumesDir(bool make);
+  VolumeInfo InfoOf(const std::string& name, const VolumeRecord& record);
+  // ---- trees that go: data/remove_tree.cc ----------------------------------------------------------
+  // Marks a directory whose name was just erased; Clean() takes its tree away.
+  Status Doom(Txn& txn, Ino dir, Attr* attr);
+  // True: the directory and its mark are gone.
+  Result<bool> RemoveTreeStep(Ino dir);
+  Status RemoveTrees(size_t& steps);
+
   // ---- statfs, paths ------------------------------------------------------------------------------
   struct Usage {
     int64_t bytes = 0, inodes = 0;
@@ -387,6 +490,9 @@ class MetaImpl final : public Meta {
   // Not known any more after a commit of unknown outcome.
   std::atomic<bool> usage_known_{false};
   std::atomic<int64_t> used_bytes_{0}, used_inodes_{0};
+
+  QuotaTable quotas_;
+  std::mutex tagging_mutex_;  // one SetQuota() at a time
 
   std::mutex trash_mutex_;
   HourSpan trash_hours_;  // a part of what is recorded

@@ -83,6 +83,7 @@ Result<std::unique_ptr<Meta>> Meta::Open(kv::KvStore& kv, MetaOptions options) {
 }
 
 Status MetaImpl::Prepare() {
+  if ((format_.ro_compat & kRoCompatQuotas) != 0 || shared()) RETURN_IF_ERROR(LoadQuotas());
   if (shared()) return Status::Ok();
   ASSIGN_OR_RETURN_STATUS(const Usage usage, SumUsage());
   used_bytes_ = usage.bytes;

@@ -126,6 +126,11 @@ class FileSystem {
   virtual Status FsyncDir(const OpContext& ctx, Ino ino) = 0;  // BLOCKING
 
   virtual Result<StatFsReply> StatFs(const OpContext& ctx) = 0;
+  // Of the quota that `ino` is in: what `df` shows there.
+  virtual Result<StatFsReply> StatFsOf(const OpContext& ctx, Ino ino) {
+    (void)ino;
+    return StatFs(ctx);
+  }
   virtual Result<std::string> GetXattr(const OpContext& ctx, Ino ino, std::string_view name) = 0;
   virtual Status SetXattr(const OpContext& ctx, Ino ino, std::string_view name, std::string_view value,
                           meta::XattrSet how) = 0;

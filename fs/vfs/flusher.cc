@@ -437,6 +437,7 @@ void Flusher::Finish(Round* round, const Status& status) {
           if (segment->visible == 0) vfs_.dirty_.Free(segment);
         }
         if (!status.ok()) inode.write_error = status;
+        vfs_.SettleQuota(inode);
         continue;
       }
       inode.write_error = Status::Ok();
@@ -450,6 +451,8 @@ void Flusher::Finish(Round* round, const Status& status) {
       }
       for (Segment* segment : per.frozen) vfs_.dirty_.Free(segment);  // oldest first
       if (inode.dirty.empty()) vfs_.dirty_.ClearPending(&inode.pending);
+      inode.written = inode.dirty.bytes();
+      vfs_.SettleQuota(inode);
     }
     if (crossed) {
       for (uint32_t chunk : chunks) QueueCompaction(inode.ino, chunk);

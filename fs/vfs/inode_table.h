@@ -47,6 +47,11 @@ struct Inode {
   Status write_error;  // of the last flush; cleared by one that succeeds
   std::set<ObjectId> unsynced;  // committed objects not known durable
 
+  // Claim of the unflushed data on its quota (vfs_quota.cc); by `mutex`.
+  Ino quota = 0;
+  uint64_t reserved = 0;
+  uint64_t written = 0;  // at most so many bytes will be committed
+
   std::mutex maps_mutex;  // guards `maps`; a map's contents are guarded by `mutex`
   std::map<uint32_t, std::shared_ptr<chunk::ChunkMap>> maps;
 

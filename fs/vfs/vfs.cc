@@ -53,6 +53,7 @@ Status Vfs::Start() {
     inode->pending = pending;
     CutDirty(*inode, pending.length);
   }
+  if (meta_.HasQuotas()) RefreshQuotas();
   for (auto& [ino, pending] : recovered.pending) flusher_->Enqueue(inodes_.Get(ino));
   if (!recovered.segments.empty() || !recovered.pending.empty()) {
     LOG_INFO("vfs") << "took over " << handles_.open_count() << " open files, " << locks_.held_count()
@@ -197,6 +198,7 @@ void Vfs::DropDirty(const InodePtr& inode) {
   std::unique_lock lock(inode->mutex);
   CutDirty(*inode, 0);
   dirty_.ClearPending(&inode->pending);
+  SettleQuota(*inode);
 }
 
 void Vfs::AfterUnlink(const Entry& victim) {

@@ -72,6 +72,8 @@ class Vfs : public FileSystem {
 
   VfsStats Stats();
   const VfsOptions& options() const { return options_; }
+  // Quotas came or moved: what is unflushed claims room in the right ones.
+  void RefreshQuotas();
   // Pages of dirty data that nobody uses go back to the system.
   void Trim() { dirty_.Trim(); }
 
@@ -114,6 +116,7 @@ class Vfs : public FileSystem {
   void ReleaseDir(Ino ino, Handle handle) override;
   Status FsyncDir(const OpContext& ctx, Ino ino) override;
   Result<StatFsReply> StatFs(const OpContext& ctx) override;
+  Result<StatFsReply> StatFsOf(const OpContext& ctx, Ino ino) override;
   Result<std::string> GetXattr(const OpContext& ctx, Ino ino, std::string_view name) override;
   Status SetXattr(const OpContext& ctx, Ino ino, std::string_view name, std::string_view value,
                   meta::XattrSet how) override;
@@ -173,6 +176,17 @@ class Vfs : public FileSystem {
 
   // EWOULDBLOCK when the budget is used up (a prefix may then be in place).
   Status Insert(Inode& inode, uint64_t offset, std::span<const char> data, std::vector<Segment*>* covered);
+  // ---- quotas: vfs_quota.cc; `mutex` of the inode held exclusively ----------
+  // Claims room for `more` bytes about to be written, the file then being
+  // `length` long; `attr` is loaded. EDQUOT, with `enforce`.
+  Status ReserveFor(Inode& inode, uint64_t more, uint64_t length, bool enforce);
+  // What is unflushed became less: so does its claim.
+  void SettleQuota(Inode& inode);
+  // Commits everything that has a claim on a quota. No locks held.
+  Status FlushQuotas();
+  Result<uint64_t> DoCopy(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst, uint64_t dst_off, uint64_t len);
+
+  Status WriteOnce(Ino ino, uint64_t offset, std::span<const char> data, bool kill_suidgid);
   Status DoWrite(const InodePtr& inode, uint64_t offset, std::span<const char> data, bool kill_suidgid);
   // Clears set-id bits and security.capability. `mutex` held exclusively.
   Status DropSetId(Inode& inode);

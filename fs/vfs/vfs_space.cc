@@ -42,6 +42,12 @@ Status Vfs::Fallocate(const OpContext& ctx, Ino ino, Handle, int mode, uint64_t 
   std::unique_lock lock(inode->mutex);
   RETURN_IF_ERROR(LoadAttr(*inode));
   if (inode->attr->type != FileType::kFile) return Status(ENODEV, "fallocate: not a regular file");
+  if (!keep && inode->attr->quota != 0 && offset + len > inode->length()) {
+    // Nothing is set aside, but what can never fit is refused now.
+    const auto growth = static_cast<int64_t>(offset + len - inode->length());
+    RETURN_IF_ERROR(meta_.Reserve(inode->attr->quota, growth, true));
+    RETURN_IF_ERROR(meta_.Reserve(inode->attr->quota, -growth, false));
+  }
   RETURN_IF_ERROR(DropSetId(*inode));
   if (punch || zero) {
     // A write that slipped in between the flush and here is younger than the
@@ -59,14 +65,22 @@ Status Vfs::Fallocate(const OpContext& ctx, Ino ino, Handle, int mode, uint64_t 
   if (inode->pending.index != 0 && !keep) {
     dirty_.SetPending(ino, &inode->pending, std::max(inode->pending.length, offset + len), Timestamp::Now());
   }
+  SettleQuota(*inode);
   return Status::Ok();
 }
 
 Result<uint64_t> Vfs::CopyFileRange(const OpContext& ctx, Ino src, Handle, uint64_t src_off, Ino dst, Handle,
                                     uint64_t dst_off, uint64_t len) {
   TRY_VOID(WritableOrError());
-  src = In(src);
-  dst = In(dst);
+  Result<uint64_t> copied = DoCopy(ctx, In(src), src_off, In(dst), dst_off, len);
+  if (copied || copied.error().err() != EDQUOT) return copied;
+  // Exact figures need a flush.
+  TRY_VOID(FlushQuotas());
+  return DoCopy(ctx, In(src), src_off, In(dst), dst_off, len);
+}
+
+Result<uint64_t> Vfs::DoCopy(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst, uint64_t dst_off,
+                             uint64_t len) {
   InodePtr from = inodes_.Find(src);
   InodePtr to = inodes_.Find(dst);
   if (!from || !to) return Error(EBADF, "copy_file_range: a file is not open");
@@ -92,6 +106,7 @@ Result<uint64_t> Vfs::CopyFileRange(const OpContext& ctx, Ino src, Handle, uint6
   if (copied && to->pending.index != 0) {
     dirty_.SetPending(dst, &to->pending, std::max(to->pending.length, dst_off + *copied), Timestamp::Now());
   }
+  SettleQuota(*to);
   return copied;
 }
 

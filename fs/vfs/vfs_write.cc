@@ -15,6 +15,10 @@ namespace {
 constexpr uint64_t kMaxSegmentBytes = kDataPageBytes << PageAllocator::kMaxOrder;
 // How long a writer waits for memory while the store refuses to take data.
 constexpr int64_t kRefusedWaitNs = 2'000'000'000;
+// A round that another thread runs counts its bytes as stored and as unflushed
+// for a moment: a write is refused only when it finds no room behind so many
+// flushes.
+constexpr int kQuotaFlushes = 2;
 
 }  // namespace
 
@@ -81,6 +85,8 @@ Status Vfs::DoWrite(const InodePtr& inode, uint64_t offset, std::span<const char
     }
     was_clean = inode->pending.index == 0;
     const uint64_t length = inode->length();
+    const bool limited = inode->attr->quota != 0 || inode->quota != 0;
+    if (limited) RETURN_IF_ERROR(ReserveFor(*inode, data.size(), std::max(length, offset + data.size()), true));
     std::vector<Segment*> covered;
     Status status = Insert(*inode, offset, data, &covered);
     FreeCovered(covered);
@@ -92,6 +98,7 @@ Status Vfs::DoWrite(const InodePtr& inode, uint64_t offset, std::span<const char
       // Nothing beyond the old length may stay behind.
       if (offset + data.size() > length) CutDirty(*inode, length);
       if (was_clean && inode->pending.index == 0) CutDirty(*inode, 0);
+      if (limited) SettleQuota(*inode);
       return status;
     }
   }
@@ -102,6 +109,13 @@ Status Vfs::DoWrite(const InodePtr& inode, uint64_t offset, std::span<const char
 
 Status Vfs::TryWrite(const OpContext&, Ino ino, Handle, uint64_t offset, std::span<const char> data,
                      bool kill_suidgid) {
+  Status status = WriteOnce(ino, offset, data, kill_suidgid);
+  // Exact figures need a flush.
+  if (status.err() == EDQUOT) return Status(EWOULDBLOCK, status.message());
+  return status;
+}
+
+Status Vfs::WriteOnce(Ino ino, uint64_t offset, std::span<const char> data, bool kill_suidgid) {
   RETURN_IF_ERROR(WritableOrError());
   InodePtr inode = inodes_.Find(In(ino));
   if (!inode) return Status(EBADF, "write: the file is not open");
@@ -110,12 +124,17 @@ Status Vfs::TryWrite(const OpContext&, Ino ino, Handle, uint64_t offset, std::sp
   return status;
 }
 
-Status Vfs::Write(const OpContext& ctx, Ino ino, Handle handle, uint64_t offset, std::span<const char> data,
+Status Vfs::Write(const OpContext&, Ino ino, Handle, uint64_t offset, std::span<const char> data,
                   bool kill_suidgid) {
   int64_t refused_since = 0;
+  int quota_flushes = 0;
   while (true) {
     const uint64_t seen = dirty_.freed_count();
-    Status status = TryWrite(ctx, ino, handle, offset, data, kill_suidgid);
+    Status status = WriteOnce(ino, offset, data, kill_suidgid);
+    if (status.err() == EDQUOT && quota_flushes++ < kQuotaFlushes) {
+      RETURN_IF_ERROR(FlushQuotas());
+      continue;
+    }
     if (status.err() != EWOULDBLOCK) return status;
     RefreshSpace();
     const uint64_t available = store_available_;
@@ -150,6 +169,8 @@ Result<Attr> Vfs::DoTruncate(const OpContext& ctx, Ino ino, uint64_t length, boo
       if (inode->dirty.empty()) dirty_.ClearPending(&inode->pending);
       else dirty_.SetPending(ino, &inode->pending, length, Timestamp::Now());
     }
+    inode->written = inode->dirty.bytes();
+    SettleQuota(*inode);
     return Merged(*inode);
   }();
   inodes_.Settle(std::move(inode));

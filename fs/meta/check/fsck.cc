@@ -67,7 +67,10 @@ class Taker {
     const auto trailing = keys::TrailingU64(suffix);
     switch (key->partition()[0]) {
       case 'C':
-        AddCounter(key->partition()[1], static_cast<int64_t>(DecodeLe64(value)));
+        return AddCounter(key->partition()[1], suffix, static_cast<int64_t>(DecodeLe64(value)));
+      case 'B': return trailing ? VisitQuota(*trailing, value) : Unreadable("a quota's key");
+      case 'W':
+        if (trailing) s_.doomed.push_back(*trailing);
         return Status::Ok();
       case 'I': return VisitInode(*key, value);
       case 'O': return VisitObject(suffix, value);
@@ -98,6 +101,7 @@ class Taker {
     });
     std::sort(s_.parents.begin(), s_.parents.end());
     std::sort(s_.unreadable.begin(), s_.unreadable.end());
+    std::sort(s_.doomed.begin(), s_.doomed.end());
     std::sort(s_.trashed_inodes.begin(), s_.trashed_inodes.end());
     std::sort(s_.trash_records.begin(), s_.trash_records.end());
     return Status::Ok();
@@ -108,8 +112,27 @@ class Taker {
     return out_({damage, ino, std::move(text), std::move(mend)});
   }
 
-  void AddCounter(char which, int64_t value) {
-    (which == static_cast<char>(keys::Counter::kUsedBytes) ? s_.bytes_counter : s_.inodes_counter) += value;
+  Status AddCounter(char which, std::string_view suffix, int64_t value) {
+    const bool of_quota = suffix.size() == 16;
+    const Ino quota = of_quota ? GetBe64(suffix.data()) : 0;
+    switch (static_cast<keys::Counter>(which)) {
+      case keys::Counter::kUsedBytes: s_.bytes_counter += value; return Status::Ok();
+      case keys::Counter::kUsedInodes: s_.inodes_counter += value; return Status::Ok();
+      case keys::Counter::kQuotaBytes:
+        if (of_quota) s_.quotas[quota].bytes_counter += value;
+        return Status::Ok();
+      case keys::Counter::kQuotaInodes:
+        if (of_quota) s_.quotas[quota].inodes_counter += value;
+        return Status::Ok();
+    }
+    return Unreadable("a counter of an unknown kind");
+  }
+
+  Status VisitQuota(Ino dir, std::string_view value) {
+    const auto record = DecodeQuota(value);
+    if (!record) return Unreadable("the quota of " + Inode(dir) + " cannot be read");
+    s_.quotas[dir].record = *record;
+    return Status::Ok();
   }
 
   Status Unreadable(std::string text) {
@@ -279,6 +302,12 @@ class Taker {
     info.nlink = static_cast<uint32_t>(std::max<int64_t>(nlink_, 0));
     info.flags = attr.flags;
     info.type = attr.type;
+    info.quota = attr.quota;
+    if (attr.quota != 0) {
+      QuotaSurvey& quota = s_.quotas[attr.quota];
+      quota.bytes += static_cast<int64_t>(QuotaBytes(attr));
+      ++quota.inodes;
+    }
     s_.inodes.push_back(info);
     s_.directories += attr.type == FileType::kDirectory;
     s_.used_bytes += static_cast<int64_t>(AccountedBytes(attr));
@@ -351,6 +380,7 @@ std::string_view DamageName(Damage damage) {
     case Damage::kWrongReferences: return "wrong object reference count";
     case Damage::kMissingObject: return "missing object";
     case Damage::kWrongCounter: return "wrong usage counter";
+    case Damage::kWrongQuota: return "wrong quota";
   }
   return "unknown damage";
 }

@@ -3,7 +3,7 @@
 // Fsck: every record of a volume read once, from a snapshot, and held against
 // the others. Works on a mounted volume; repairing needs the engine alone.
 //
-// Memory: 40 bytes for each inode, 16 for each name, at most 48 for each
+// Memory: 48 bytes for each inode, 16 for each name, at most 48 for each
 // object, 24 for each object in the store if that is checked; besides, the
 // slice records of one chunk at a time. (10 million files of one block each:
 // about 1.3 GB.)
@@ -43,6 +43,7 @@ enum class Damage : uint8_t {
   kWrongReferences,   // an object's count
   kMissingObject,     // in use, but not in the store: data is lost
   kWrongCounter,      // used bytes or inodes
+  kWrongQuota,        // an inode counts in another quota than its directory's, or a quota's usage
 };
 std::string_view DamageName(Damage damage);
 

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <functional>
+#include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <vector>
@@ -24,6 +26,14 @@ struct InodeInfo {
   uint32_t links = 0;        // counted from names
   uint32_t flags = 0;        // Attr::flags
   FileType type = FileType::kFile;
+  Ino quota = 0;             // Attr::quota
+};
+
+// One quota: what inodes tagged with it hold, and what is recorded.
+struct QuotaSurvey {
+  std::optional<QuotaRecord> record;
+  int64_t bytes = 0, inodes = 0;                    // of inodes with this very tag
+  int64_t bytes_counter = 0, inodes_counter = 0;    // recorded, those below included
 };
 
 struct NameInfo {
@@ -73,6 +83,8 @@ struct Survey {
   std::vector<Ino> unreadable;  // there, but with attributes that cannot be read; sorted by Take()
   bool damaged_records = false; // some record could not be read: counts may be too low
   std::vector<std::pair<keys::SessionId, Ino>> sustained;
+  std::vector<Ino> doomed;      // family W; sorted by Take()
+  std::map<Ino, QuotaSurvey> quotas;
   std::set<keys::SessionId> sessions, replay_sessions;
   ObjectCounts objects;
   int64_t used_bytes = 0, used_inodes = 0;                   // counted
@@ -95,6 +107,8 @@ using Judgements = std::function<Status(Judgement)>;
 Status Take(kv::Snapshot& snapshot, Survey* survey, const Judgements& out);
 // Everything that concerns more than one inode.
 Status Judge(Survey& survey, const Judgements& out);
+// Tags, records and counters of quotas; Judge() does it too.
+Status JudgeQuotas(Survey& survey, const Judgements& out);
 // Objects in use that the store lacks; asks `kv` again about each.
 Status JudgeStore(kv::KvStore& kv, Survey& survey, const ListObjects& list, const Judgements& out);
 

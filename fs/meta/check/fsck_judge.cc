@@ -69,7 +69,15 @@ class NameJudge {
     }
     const bool trashed = inode.flags & kAttrTrashed;
     const bool open = std::binary_search(sustained_.begin(), sustained_.end(), ino);
-    if (names.empty() && ino != kRootIno && !trashed && !open) {
+    const bool doomed = std::binary_search(s_.doomed.begin(), s_.doomed.end(), ino);
+    if (doomed && !names.empty()) {
+      RETURN_IF_ERROR(Found(Damage::kWrongTrash, ino, Inode(ino) + ": marked for removal, but named",
+                            [ino](kv::Transaction& txn) {
+                              txn.Delete(keys::DoomedDir(ino));
+                              return Status::Ok();
+                            }));
+    }
+    if (names.empty() && ino != kRootIno && !trashed && !open && !doomed) {
       return Found(Damage::kOrphan, ino, Inode(ino) + ": no name leads to it", Adopt(s_, ino, inode.type));
     }
     if (!names.empty() && trashed) {
@@ -258,7 +266,8 @@ Status Judge(Survey& survey, const Judgements& out) {
   RETURN_IF_ERROR(JudgeTrash(survey, out));
   RETURN_IF_ERROR(JudgeSessions(survey, out));
   RETURN_IF_ERROR(JudgeObjects(survey, out));
-  return JudgeCounters(survey, out);
+  RETURN_IF_ERROR(JudgeCounters(survey, out));
+  return JudgeQuotas(survey, out);
 }
 
 namespace {

@@ -18,6 +18,9 @@ std::optional<kv::Key> SplitKey(std::string_view key, uint32_t key_hash_bytes) {
     case 'D':
     case 'L':
     case 'Q':
+    case 'B':
+    case 'V':
+    case 'W':
     case 'M': partition = 1; break;
     case 'C':
     case 'O': partition = 2; break;

@@ -41,6 +41,7 @@ Status MetaImpl::CleanInode(Ino ino, size_t& steps, bool& done) {
 Result<bool> MetaImpl::Clean(Timestamp now, size_t max_steps) {
   constexpr size_t kInodesPerScan = 256;
   if (options_.read_only) return false;
+  TRY_VOID(RemoveTrees(max_steps));
   while (max_steps > 0) {
     std::vector<kv::Entry> waiting;
     TRY_VOID(Read([&](kv::Transaction& kv) -> Status {
@@ -57,6 +58,12 @@ Result<bool> MetaImpl::Clean(Timestamp now, size_t max_steps) {
     if (waiting.size() < kInodesPerScan) break;
   }
   if (max_steps == 0) return true;
+  // Open files whose tree went lose their last handle unnoticed.
+  TRY_VOID(ReapSession(/*end=*/false));
+  if (!quotas_.empty()) {
+    TRY_VOID(FinishTagging());
+    TRY_VOID(ForgetGoneQuotas());
+  }
   const uint32_t days = trash_days_;
   const Timestamp before{now.ns - int64_t{days} * 86400 * Timestamp::kNsPerSec};
   // What leaves the trash is data to clean: once more then.

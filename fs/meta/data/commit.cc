@@ -83,6 +83,7 @@ Status ApplyUpdate(FileEdit& edit, const FileUpdate& update, FileUpdateResult& r
 Status MetaImpl::CommitOnce(Txn& txn, const std::vector<NewObject>& objects,
                             const std::vector<FileUpdate>& updates, std::vector<FileUpdateResult>& results,
                             Ino& truncating) {
+  txn.AdmitAll();  // acknowledged already
   std::vector<kv::Key> attr_keys;
   attr_keys.reserve(updates.size());
   for (const FileUpdate& update : updates) attr_keys.push_back(schema_.Attr(update.ino));

@@ -214,7 +214,7 @@ Result<uint64_t> MetaImpl::CopyRange(const OpContext& ctx, Ino src, uint64_t src
     });
     if (outcome.replayed) return outcome.other;
     if (!status.ok()) {
-      if (copied > 0 && status.err() == EOPNOTSUPP) break;
+      if (copied > 0 && (status.err() == EOPNOTSUPP || status.err() == EDQUOT)) break;
       return Error(status);
     }
     if (done == 0) break;

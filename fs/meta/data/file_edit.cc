@@ -96,6 +96,7 @@ void FileEdit::WriteInline(std::string_view bytes) {
 void FileEdit::Finish() {
   txn_.kv.Put(schema_.Attr(ino_), EncodeAttr(attr_));
   txn_.AddUsed(static_cast<int64_t>(AccountedBytes(attr_)) - static_cast<int64_t>(bytes_before_), 0);
+  txn_.Charge(attr_.quota, static_cast<int64_t>(QuotaBytes(attr_)) - static_cast<int64_t>(quota_before_), 0);
 }
 
 void FileEdit::FinishChange() {

@@ -58,7 +58,7 @@ class FileEdit {
   // All references outlive the edit, which lives inside one transaction.
   FileEdit(Txn& txn, const keys::Schema& schema, Ino ino, Attr& attr, RefChanges& refs)
       : txn_(txn), schema_(schema), ino_(ino), attr_(attr), refs_(refs),
-          bytes_before_(AccountedBytes(attr)) {}
+          bytes_before_(AccountedBytes(attr)), quota_before_(QuotaBytes(attr)) {}
 
   // On top of everything the inode has. Returns the sequence number.
   uint64_t Add(uint32_t chunk, const SliceRecord& record);
@@ -71,7 +71,7 @@ class FileEdit {
   // Empty removes the record.
   void WriteInline(std::string_view bytes);
 
-  // Writes the attributes and what changed of the volume's used bytes.
+  // Writes the attributes and what changed of the used bytes of volume and quotas.
   void Finish();
   // Finish() of a change of data: mtime, ctime and the change counter too.
   void FinishChange();
@@ -90,6 +90,7 @@ class FileEdit {
   Attr& attr_;
   RefChanges& refs_;
   uint64_t bytes_before_;
+  uint64_t quota_before_;
 };
 
 // Records of the entries of a slice scan. EIO when one cannot be read.

@@ -72,6 +72,7 @@ std::vector<NewObject> MetaImpl::UnusedObjects(const Replacement& r) {
 
 Status MetaImpl::ReplaceAtOnce(Replacement& r) {
   return Mutate({}, {r.ino}, nullptr, [&](Txn& txn) -> Status {
+    txn.AdmitAll();
     RefChanges refs;
     std::optional<Attr> attr;
     ASSIGN_OR_RETURN_STATUS(const bool on, ExamineChunk(txn, r, attr));
@@ -100,6 +101,7 @@ Status MetaImpl::PlaceSome(Replacement& r) {
   RETURN_IF_ERROR(Mutate({}, {r.ino}, nullptr, [&](Txn& txn) -> Status {
     RefChanges refs;
     std::optional<Attr> attr;
+    txn.AdmitAll();  // more slices, and more counted, only until the old ones go
     placed = r.placed;
     used = r.used_objects;
     used.resize(r.objects.size(), false);

@@ -17,6 +17,9 @@ Result<Entry> MetaImpl::Link(const OpContext& ctx, Ino ino, Ino new_parent, std:
     ASSIGN_OR_RETURN_STATUS(Attr attr, LoadBase(txn.kv, ino));
     if (attr.type == FileType::kDirectory) return Status(EPERM, "linking inode " + std::to_string(ino) + ": a directory");
     if (attr.nlink == 0) return Status(ENOENT, "linking inode " + std::to_string(ino) + ": it has no name any more");
+    if (attr.quota != dir.quota) {
+      return Status(EXDEV, "linking inode " + std::to_string(ino) + ": the directory has another quota");
+    }
     if (attr.nlink >= kMaxNlink) return Status(EMLINK, "linking inode " + std::to_string(ino) + ": too many links");
     ++attr.nlink;
     RETURN_IF_ERROR(AddParent(txn, ino, &attr, new_parent));

@@ -54,6 +54,7 @@ Result<Entry> MetaImpl::Make(const OpContext& ctx, Ino parent, std::string_view 
     attr.rdev = what.rdev;
     attr.generation = 1;
     attr.parent = parent;
+    attr.quota = dir.quota;
     attr.atime = attr.mtime = attr.ctime = attr.btime = txn.now;
     RETURN_IF_ERROR(InheritFrom(txn, dir, what.mode, &attr));
     StoreBase(txn.kv, ino, attr);
@@ -61,6 +62,7 @@ Result<Entry> MetaImpl::Make(const OpContext& ctx, Ino parent, std::string_view 
     RETURN_IF_ERROR(InsertDentry(txn, parent, slot, name, what.type, ino));
     RETURN_IF_ERROR(TouchDir(txn, parent, &dir, is_dir ? 1 : 0));
     txn.AddUsed(0, 1);
+    txn.Charge(attr.quota, 0, 1);
     outcome.ino = ino;
     entry = {ino, attr};
     return Status::Ok();

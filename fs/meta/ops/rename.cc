@@ -71,6 +71,11 @@ Status MetaImpl::LoadRename(Txn& txn, RenameCall* call) {
 
 Status MetaImpl::CheckRename(Txn& txn, const RenameCall& call) {
   if (!call.one_parent()) {
+    // Moving a tree would have to charge all of it anew: applications copy.
+    // (A quota's own directory belongs to the quota around it like any other.)
+    if (call.dir.quota != call.new_dir.quota) {
+      return Status(EXDEV, "moving inode " + std::to_string(call.src_ino()) + ": the directories have different quotas");
+    }
     if (call.src_is_dir()) RETURN_IF_ERROR(CheckDirectoryMove(txn.kv, call.src_ino(), call.new_parent));
     if (call.exchange() && call.dst_is_dir()) {
       RETURN_IF_ERROR(CheckDirectoryMove(txn.kv, call.dst_ino(), call.parent));

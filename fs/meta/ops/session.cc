@@ -73,6 +73,7 @@ Status MetaImpl::ClearRange(const kv::Range& range) {
 // What this session counted goes to session 0, the sum of the past.
 Status MetaImpl::FoldCounters() {
   const OpContext ctx;
+  RETURN_IF_ERROR(LoadQuotas());  // those that others made, too
   return Mutate(ctx, {}, nullptr, [&](Txn& txn) -> Status {
     for (const keys::Counter counter : {keys::Counter::kUsedBytes, keys::Counter::kUsedInodes}) {
       const kv::Key own = keys::CounterKey(counter, session_);
@@ -80,6 +81,15 @@ Status MetaImpl::FoldCounters() {
       if (!value) continue;
       txn.kv.Add(keys::CounterKey(counter, 0), static_cast<int64_t>(DecodeLe64(*value)));
       txn.kv.Delete(own);
+    }
+    for (const keys::Counter counter : {keys::Counter::kQuotaBytes, keys::Counter::kQuotaInodes}) {
+      for (const auto& [quota, state] : quotas_.All()) {
+        const kv::Key own = keys::QuotaCounterKey(counter, quota, session_);
+        ASSIGN_OR_RETURN_STATUS(const auto value, txn.kv.Get(own));
+        if (!value) continue;
+        txn.kv.Add(keys::QuotaCounterKey(counter, quota, 0), static_cast<int64_t>(DecodeLe64(*value)));
+        txn.kv.Delete(own);
+      }
     }
     return Status::Ok();
   });

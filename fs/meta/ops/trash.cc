@@ -160,6 +160,8 @@ Result<Entry> MetaImpl::PutBack(Ino ino, Ino parent, const std::string& name) {
     attr.trashed = {};
     attr.nlink = is_dir ? 2 : 1;
     attr.parent = parent;
+    attr.quota = dir.quota;
+    txn.Charge(attr.quota, static_cast<int64_t>(QuotaBytes(attr)), 1);
     TouchAttr(txn, &attr);
     RETURN_IF_ERROR(StoreAttr(txn.kv, ino, attr));
     RETURN_IF_ERROR(InsertDentry(txn, parent, slot, name, attr.type, ino));
