@@ -6,7 +6,10 @@
 #include <cstring>
 #include <string_view>
 
+#include "csi/roles.h"
+#include "flex/door.h"
 #include "fs/admin/roles.h"
+#include "standalone/flex_standalone.h"
 
 int main(int argc, char** argv) {
   using namespace moorfs::admin;
@@ -14,8 +17,13 @@ int main(int argc, char** argv) {
   const std::string_view name = slash ? slash + 1 : argv[0];
   if (name == "mount.moorfs" || name == "mount.fuse.moorfs") return MountHelperMain(argc, argv);
   if (name == "umount.moorfs" || name == "umount.fuse.moorfs") return UmountHelperMain(argc, argv);
+  if (name == "moorfs-flex") return moorfs::flex::DoorMain(argc, argv, "/proc/self/exe");
   const std::string_view role = argc > 1 ? argv[1] : "";
   if (role == "keeper") return KeeperMain();
   if (role == "client") return ClientMain();
+  if (role == "node") return moorfs::csi::NodeMain(argc, argv);
+  if (role == "controller") return moorfs::csi::ControllerMain(argc, argv);
+  if (role == "flex") return moorfs::flex::DoorMain(argc, argv, "/proc/self/exe");
+  if (role == "flex-standalone") return moorfs::standalone::FlexStandaloneMain();
   return CliMain(argc, argv);
 }

@@ -300,7 +300,7 @@ Status OptionParser::Unknown(std::string_view name) const {
   }
   std::vector<std::string> words = {"noauto", "nofail"};
   for (const Row& row : kRows) {
-    if ((row.spec.places & place_) != 0 && trust_ <= row.spec.trust) words.emplace_back(row.spec.name);
+    if ((row.spec.places & place_) != 0) words.emplace_back(row.spec.name);
   }
   const std::string near = Nearest(normal, words);
   return Status(EINVAL, Called(name) + " is unknown" + (near.empty() ? "; " : "; did you mean \"" + near + "\"? ") + list);
