@@ -3,7 +3,7 @@
 #
 # A real Kubernetes node for test scripts. Source it, call `in_cluster "$@"`
 # first: the script runs again inside namespaces of its own (mounts, processes,
-# network, IPC), where it continues after that line. Then
+# network, IPC, control groups), where it continues after that line. Then
 #   start_cluster, stop_cluster      etcd, API server, … kubelet, by recorded pids
 #   start_kubelet, kill_kubelet      the latter kills its whole control group
 #   kubectl                          as cluster administrator
@@ -66,7 +66,7 @@ install_what_is_missing() {
 
 in_cluster() {
   if [ -n "${MOORFS_CLUSTER_WORK:-}" ]; then
-    inside
+    inside "$@"
     return
   fi
   [ "$(id -u)" = 0 ] || die "needs root"
@@ -75,7 +75,7 @@ in_cluster() {
   bin=${MOORFS_CLUSTER_BIN:-$("$CLUSTER/build")}
   WORK=$(mktemp -d "${TMPDIR:-/tmp}/moorfs-cluster.XXXXXX")
   # In a session of its own: a signal to our process group must not end it.
-  exec 7> >(exec setsid --wait "$CLUSTER/janitor" "$WORK" "$(basename "$WORK")")
+  exec 7> >(exec setsid --wait "$CLUSTER/janitor" "$WORK")
   janitor=$!
   # pdeathsig and kill-child: SIGKILL of this shell ends everything inside as well.
   MOORFS_CLUSTER_WORK=$WORK MOORFS_CLUSTER_BIN=$bin setpriv --pdeathsig KILL \
@@ -94,14 +94,19 @@ inside() {
   WORK=$MOORFS_CLUSTER_WORK
   BIN=$MOORFS_CLUSTER_BIN
   CGROUP=$(basename "$WORK")
+  if [ -z "${MOORFS_CLUSTER_GROUPS:-}" ]; then
+    readlink /proc/self/ns/pid >"$WORK/pidns"
+    enter_control_groups
+    MOORFS_CLUSTER_GROUPS=1 exec unshare --cgroup "$0" "$@"
+  fi
   PATH=$BIN:$PATH
   export KUBECONFIG=$WORK/admin.kubeconfig HOME=$WORK/home TMPDIR=$WORK/tmp
-  readlink /proc/self/ns/pid >"$WORK/pidns"
   mkdir -p "$WORK"/{log,pid,tmp,home,cni,plugins,kubelet}
   # kubelet and containerd want shared mounts; shared among ourselves only.
   mount --make-rshared /
   mount -t tmpfs -o mode=755 moorfs-cluster /run
   mount --bind "$WORK/log" /var/log
+  show_own_groups_only
   keep_sysctls
   ip link set lo up
   ip address add "$NODE_IP/32" dev lo
@@ -164,33 +169,55 @@ finish() { # NAME [SIGNAL]
 }
 
 # ---- control groups ------------------------------------------------------------
-hierarchies() {
-  awk '($3 == "cgroup" || $3 == "cgroup2") { print $2 }' /proc/self/mounts
+# "MOUNT_POINT TYPE OPTIONS" of each hierarchy.
+hierarchies() { awk '$3 == "cgroup" || $3 == "cgroup2" { print $2, $3, $4 }' /proc/self/mounts; }
+# Where we are in the hierarchy at $1, relative to its mount.
+own_group() {
+  local controllers=$3
+  [ "$2" = cgroup2 ] && controllers=
+  awk -F: -v mine="$controllers" '
+    BEGIN { n = split(mine, words, ","); for (i = 1; i <= n; i++) wanted[words[i]] = 1 }
+    mine == "" && $2 == "" { print $3 }
+    mine != "" { split($2, have, ","); if (have[1] in wanted) print $3 }' /proc/self/cgroup
 }
-# A root of our own: another kubelet on this machine would remove our pods.
-make_cgroups() {
-  local each
-  while IFS= read -r each; do
-    mkdir -p "$each/$CGROUP/kubelet" 2>/dev/null || continue
-    if [ -e "$each/$CGROUP/cpuset.cpus" ]; then
-      for file in cpuset.cpus cpuset.mems; do
-        cat "$each/$file" >"$each/$CGROUP/$file"
-        cat "$each/$file" >"$each/$CGROUP/kubelet/$file"
-      done
-    fi
-    # In the unified hierarchy children get what their parent hands down.
-    if [ -s "$each/cgroup.controllers" ]; then
-      sed 's/[^ ]*/+&/g' "$each/cgroup.controllers" >"$each/$CGROUP/cgroup.subtree_control" || true
-    fi
+
+# A group of our own below the present one, in each hierarchy; janitor gets the list.
+enter_control_groups() {
+  local point type options group each
+  while read -r point type options; do
+    group=$(own_group "$point" "$type" "$options")
+    [ -d "$point$group" ] || continue
+    printf '%s\n' "$point${group%/}/$CGROUP" >>"$WORK/cgroups"
+    mkdir "$point${group%/}/$CGROUP" 2>/dev/null || continue
+    for each in cpuset.cpus cpuset.mems; do
+      [ -e "$point$group/$each" ] && [ "$type" = cgroup ] && cat "$point$group/$each" >"$point${group%/}/$CGROUP/$each"
+    done
+    echo 0 >"$point${group%/}/$CGROUP/cgroup.procs"
   done < <(hierarchies)
+}
+
+# In a control group namespace: what everybody in here takes for the root of a
+# hierarchy is our group, so that kubelet's groups, and those of MoorFS's clients,
+# neither meet those of the machine nor outlive us.
+show_own_groups_only() {
+  local point type options
+  while read -r point type options; do
+    umount "$point" || continue
+    mount -t "$type" -o "$options" cgroup "$point" || die "mount $type $options at $point"
+    mkdir "$point/kubelet"
+    if [ "$type" = cgroup2 ]; then
+      # Only a group without processes of its own hands controllers down.
+      mkdir "$point/script" && echo 0 >"$point/script/cgroup.procs"
+      sed 's/[^ ][^ ]*/+&/g' "$point/cgroup.controllers" >"$point/cgroup.subtree_control" || true
+    elif [ -e "$point/cpuset.cpus" ]; then
+      cat "$point/cpuset.cpus" >"$point/kubelet/cpuset.cpus"
+      cat "$point/cpuset.mems" >"$point/kubelet/cpuset.mems"
+    fi
+  done < <(awk '$3 == "cgroup" || $3 == "cgroup2" { sub(/^r[ow],/, "", $4); gsub(/(relatime|nosuid|nodev|noexec|nsdelegate|memory_recursiveprot),?/, "", $4)
+      sub(/,$/, "", $4); sub(/^name=/, "none,name=", $4); print $2, $3, $4 == "" ? "rw" : $4 }' /proc/self/mounts)
 }
 # Where kubelet and what it starts can be found again: one hierarchy is enough.
-kubelet_group() {
-  local each
-  while IFS= read -r each; do
-    [ -e "$each/$CGROUP/kubelet/cgroup.procs" ] && printf '%s\n' "$each/$CGROUP/kubelet" && return
-  done < <(hierarchies)
-}
+kubelet_group() { hierarchies | { read -r point _ && printf '%s\n' "$point/kubelet"; }; }
 
 # ---- the cluster -----------------------------------------------------------------
 write_keys() {
@@ -255,7 +282,6 @@ kind: KubeletConfiguration
 authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
 authorization: {mode: AlwaysAllow}
 cgroupDriver: cgroupfs
-cgroupRoot: /$CGROUP
 failCgroupV1: false
 failSwapOn: false
 containerRuntimeEndpoint: unix://$CRI
@@ -322,7 +348,6 @@ start_cluster() {
   write_containerd_config
   write_kubelet_config
   audit_policy >"$WORK/audit.yaml"
-  make_cgroups
   # Nothing in here outlives the run, so etcd needs no disk.
   launch etcd etcd --data-dir "$WORK/etcd" --unsafe-no-fsync --listen-client-urls http://127.0.0.1:2379 \
     --advertise-client-urls http://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380
