@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -36,7 +37,10 @@ void CloseOthers(std::array<int, kMaxKept>& kept, size_t count) {
 }
 
 [[noreturn]] void RunChild(BoundedCalls::Work work, void* argument, std::array<int, kMaxKept> kept, size_t count,
-                           int answer_fd) {
+                           int answer_fd, pid_t parent) {
+  // It does not go on behind the back of the parent's successor.
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(1);
   sigset_t none;
   sigemptyset(&none);
   // A signal handler of the parent must not run on this copy of its memory.
@@ -82,8 +86,9 @@ Result<BoundedAnswer> BoundedCalls::Run(Work work, void* argument, std::initiali
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
+  const pid_t parent = getpid();
   const pid_t pid = _Fork();
-  if (pid == 0) RunChild(work, argument, kept, count, write_end.get());
+  if (pid == 0) RunChild(work, argument, kept, count, write_end.get(), parent);
   const int err = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return Error(Status::FromErrno("fork", err));
