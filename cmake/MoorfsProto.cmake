@@ -3,7 +3,8 @@
 # moorfs_proto_library(NAME PROTOS a.proto ...)
 #
 # A static library of the code generated from .proto files (messages and gRPC
-# services), and its headers. gRPC, protobuf and Abseil are linked from their
+# services), and its headers; the files' descriptors are in it as bytes,
+# NAME_descriptors, for who wants to read them at run time. gRPC, protobuf and Abseil are linked from their
 # static archives: as shared libraries they are sixty, and every client and
 # keeper of the one binary would pay for their relocations. The `unsecure` gRPC
 # speaks over unix sockets only, which is all that is served.
@@ -37,6 +38,8 @@ function(moorfs_proto_library name)
   set(out ${CMAKE_CURRENT_BINARY_DIR}/generated)
   file(MAKE_DIRECTORY ${out})
   set(sources "")
+  set(paths "")
+  set(depends "")
   foreach(proto ${A_PROTOS})
     # Included by the path from the root of the tree, as every header is.
     file(RELATIVE_PATH path ${CMAKE_SOURCE_DIR} ${CMAKE_CURRENT_SOURCE_DIR}/${proto})
@@ -49,13 +52,27 @@ function(moorfs_proto_library name)
               --plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN} ${path}
       DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${proto} VERBATIM)
     list(APPEND sources ${made})
+    list(APPEND paths ${path})
+    list(APPEND depends ${CMAKE_CURRENT_SOURCE_DIR}/${proto})
   endforeach()
+  add_custom_command(
+    OUTPUT ${out}/${name}_descriptors.cc
+    COMMAND ${PROTOC} -I ${CMAKE_SOURCE_DIR} --include_imports --descriptor_set_out=${out}/${name}.desc ${paths}
+    COMMAND ${CMAKE_COMMAND} -DIN=${out}/${name}.desc -DOUT=${out}/${name}_descriptors.cc -DSYMBOL=${name}_descriptors
+            -P ${CMAKE_SOURCE_DIR}/cmake/EmbedFile.cmake
+    DEPENDS ${depends} ${CMAKE_SOURCE_DIR}/cmake/EmbedFile.cmake VERBATIM)
+  list(APPEND sources ${out}/${name}_descriptors.cc)
   add_library(${name} STATIC ${sources})
   target_include_directories(${name} SYSTEM PUBLIC ${out})
   # Generated and large: not our warnings, nothing to debug.
   target_compile_options(${name} PRIVATE -w -O1 -g0)
   moorfs_static_grpc(archives)
   target_link_libraries(${name} PUBLIC Threads::Threads ${archives})
+  # lld then puts together what runs at a program's start, as GNU ld does by itself. Scattered
+  # over the archives' ten megabytes, it would bring most of them into each process's memory.
+  if(LLD_PROGRAM)
+    target_link_options(${name} INTERFACE -Wl,-z,keep-text-section-prefix)
+  endif()
   if(MOORFS_SANITIZE)
     target_compile_options(${name} PRIVATE $<TARGET_PROPERTY:moorfs_flags,INTERFACE_COMPILE_OPTIONS>)
   endif()

@@ -13,4 +13,7 @@ int NodeMain(int argc, char** argv);
 // `moorfs controller …`: Identity and Controller for the external-provisioner.
 int ControllerMain(int argc, char** argv);
 
+// `moorfs csi METHOD [JSON]`: one call to a CSI socket by hand.
+int AskMain(int argc, char** argv);
+
 }  // namespace moorfs::csi
