@@ -45,7 +45,23 @@ Status MetaImpl::DropParent(Txn& txn, Ino ino, Attr* attr, Ino parent) {
   txn.kv.Delete(schema_.Parent(ino, *last));
   attr->flags &= ~kAttrManyParents;
   attr->parent = *last;
+  return quotas_.empty() ? Status::Ok() : FollowLastName(txn, attr);
+}
+
+// Names from before a quota was set may lie on both sides of its border; the
+// file then counts on one of them, and in the end where its last name is.
+Status MetaImpl::FollowLastName(Txn& txn, Attr* attr) {
+  ASSIGN_OR_RETURN_STATUS(const Attr dir, LoadBase(txn.kv, attr->parent, EIO));
+  if (dir.quota != attr->quota) Retag(txn, attr, dir.quota);
   return Status::Ok();
+}
+
+void MetaImpl::Retag(Txn& txn, Attr* attr, Ino quota) {
+  txn.AdmitAll();  // it is there already
+  const auto held = static_cast<int64_t>(QuotaBytes(*attr));
+  txn.Charge(attr->quota, -held, -1);
+  txn.Charge(quota, held, 1);
+  attr->quota = quota;
 }
 
 Status MetaImpl::MoveParent(Txn& txn, Ino ino, Attr* attr, Ino from, Ino to) {

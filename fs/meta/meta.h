@@ -234,9 +234,9 @@ class Meta {
   // a new one). Several transactions when the directory has contents: first the
   // record, then each directory's tag, then the tags of what a look at the
   // directory after that finds. Whatever is made meanwhile in a directory that
-  // has its tag is born with it; a file can move only between directories of
-  // one tag, and is found by its number wherever it went. A crash leaves the
-  // record marked; calling again, or Clean(), finishes.
+  // has its tag is born with it, and a file that moves takes the tag of where it
+  // goes (a directory that has not got its own yet stays, EXDEV). A crash leaves
+  // the record marked; calling again, or Clean(), finishes.
   virtual Result<QuotaInfo> SetQuota(Ino dir, std::optional<uint64_t> bytes, std::optional<uint64_t> inodes) = 0;
   // The quota of exactly this directory. ENODATA: it has none.
   virtual Result<QuotaInfo> GetQuota(Ino dir) = 0;

@@ -335,6 +335,9 @@ class MetaImpl final : public Meta {
   Status AddParent(Txn& txn, Ino ino, Attr* attr, Ino parent);
   // One link less, attr->nlink (not 0) counts it already.
   Status DropParent(Txn& txn, Ino ino, Attr* attr, Ino parent);
+  Status FollowLastName(Txn& txn, Attr* attr);
+  // `attr`, not stored yet, counts in another quota from now on.
+  static void Retag(Txn& txn, Attr* attr, Ino quota);
   Status MoveParent(Txn& txn, Ino ino, Attr* attr, Ino from, Ino to);
   Status CountParent(Txn& txn, Ino ino, Ino parent, int delta);
   // The name `name` in `parent` was erased; `attr` is the inode's. Lowers
@@ -373,6 +376,7 @@ class MetaImpl final : public Meta {
   Status RenameBody(Txn& txn, RenameCall* call, Renamed* result);
   Status LoadRename(Txn& txn, RenameCall* call);
   Status CheckRename(Txn& txn, const RenameCall& call);
+  Status CheckTag(Txn& txn, Ino ino, Attr* attr, Ino quota);
   Status ExchangeNames(Txn& txn, RenameCall* call);
   Status MoveName(Txn& txn, RenameCall* call);
   Status TouchRenamed(Txn& txn, RenameCall* call);

@@ -94,10 +94,10 @@ class QuotaJudge {
         if (inode.quota != tag) RETURN_IF_ERROR(Retag(inode, tag));
         continue;
       }
-      // A file with names under different quotas counts in one of them.
-      const bool right = std::any_of(names.begin(), names.end(),
-                                     [&](const NameInfo& name) { return TagIn(name.dir()) == inode.quota; });
-      if (!right) RETURN_IF_ERROR(Retag(inode, TagIn(names.front().dir())));
+      // A file with several names may have had one under another quota, and counts there.
+      if (names.size() > 1 && (inode.quota == 0 || s_.quotas[inode.quota].record)) continue;
+      const Ino tag = TagIn(names.front().dir());
+      if (inode.quota != tag) RETURN_IF_ERROR(Retag(inode, tag));
     }
     return Status::Ok();
   }

@@ -94,6 +94,25 @@ Status MetaImpl::CheckRename(Txn& txn, const RenameCall& call) {
   return Status::Ok();
 }
 
+// Both directories have the tag `quota`; what moves between them may lack it
+// while a SetQuota() is under way, which would not find it in a directory that
+// it has been through.
+Status MetaImpl::CheckTag(Txn& txn, Ino ino, Attr* attr, Ino quota) {
+  if (attr->quota == quota) return Status::Ok();
+  if (attr->type == FileType::kDirectory) {
+    Ino outer = attr->quota;
+    if (outer == ino) {
+      ASSIGN_OR_RETURN_STATUS(const QuotaRecord record, LoadQuota(txn.kv, ino));
+      outer = record.parent;
+    }
+    if (outer == quota) return Status::Ok();
+    return Status(EXDEV, "moving directory " + std::to_string(ino) + ": a quota is just being set above it");
+  }
+  if (attr->flags & kAttrManyParents) return Status::Ok();
+  Retag(txn, attr, quota);
+  return Status::Ok();
+}
+
 Status MetaImpl::ExchangeNames(Txn& txn, RenameCall* call) {
   ReplaceDentry(txn, call->parent, *call->from.found, call->dst.type, call->dst_ino());
   ReplaceDentry(txn, call->new_parent, *call->to.found, call->src.type, call->src_ino());
@@ -135,6 +154,10 @@ Status MetaImpl::RenameBody(Txn& txn, RenameCall* call, Renamed* result) {
     return Status::Ok();
   }
   RETURN_IF_ERROR(CheckRename(txn, *call));
+  if (!call->one_parent()) {
+    RETURN_IF_ERROR(CheckTag(txn, call->src_ino(), &call->src, call->new_dir.quota));
+    if (call->exchange()) RETURN_IF_ERROR(CheckTag(txn, call->dst_ino(), &call->dst, call->dir.quota));
+  }
   RETURN_IF_ERROR(call->exchange() ? ExchangeNames(txn, call) : MoveName(txn, call));
   RETURN_IF_ERROR(MoveParent(txn, call->src_ino(), &call->src, call->parent, call->new_parent));
   TouchAttr(txn, &call->src);

@@ -131,10 +131,7 @@ Status MetaImpl::TagEntries(const std::vector<Ino>& entries, Ino quota, Ino oute
       if (is_dir && (attr->quota == outer || attr->quota == quota)) directories.push_back(ino);
       // Another tag: a file that has a name elsewhere too, and counts there.
       if (attr->quota != outer) continue;
-      const auto held = static_cast<int64_t>(QuotaBytes(*attr));
-      txn.Charge(outer, -held, -1);
-      txn.Charge(quota, held, 1);
-      attr->quota = quota;
+      Retag(txn, &*attr, quota);
       RETURN_IF_ERROR(StoreAttr(txn.kv, ino, *attr));
     }
     return Status::Ok();
@@ -144,8 +141,8 @@ Status MetaImpl::TagEntries(const std::vector<Ino>& entries, Ino quota, Ino oute
 }
 
 Status MetaImpl::TagDirectory(Ino dir, Ino quota, Ino outer, std::vector<Ino>* below) {
-  // Frozen after the directory got its tag: an entry that is moved meanwhile is
-  // in this view or has passed a directory of the same tag.
+  // Frozen after the directory got its tag: what moves away meanwhile is in this
+  // view and found by its number, what comes gets the tag (CheckTag).
   ASSIGN_OR_RETURN_STATUS(const auto snapshot, kv_.NewSnapshot());
   for (uint64_t after = 0;;) {
     ASSIGN_OR_RETURN_STATUS(const auto page, snapshot->Scan(schema_.DentriesAfter(dir, after), kBatch));
