@@ -46,6 +46,29 @@ constexpr char kExample[] =
     "  moorfs csi NodePublishVolume '{\"volume_id\":\"main#a\",\"target_path\":\"/var/lib/kubelet/…\",\n"
     "    \"volume_capability\":{\"mount\":{},\"access_mode\":{\"mode\":\"MULTI_NODE_MULTI_WRITER\"}}}'\n";
 
+// Takes the specification's own options ("alpha", "secret") off: the generated
+// code knows them without descriptors, and reflection would trip over them.
+void StripOptions(pb::EnumDescriptorProto* type) {
+  type->clear_options();
+  for (auto& value : *type->mutable_value()) value.clear_options();
+}
+void StripOptions(pb::DescriptorProto* type) {
+  const bool is_map = type->options().map_entry();
+  type->clear_options();
+  if (is_map) type->mutable_options()->set_map_entry(true);
+  for (auto& field : *type->mutable_field()) field.clear_options();
+  for (auto& nested : *type->mutable_nested_type()) StripOptions(&nested);
+  for (auto& nested : *type->mutable_enum_type()) StripOptions(&nested);
+}
+void StripOptions(pb::FileDescriptorProto* file) {
+  file->clear_options();
+  for (auto& type : *file->mutable_message_type()) StripOptions(&type);
+  for (auto& type : *file->mutable_enum_type()) StripOptions(&type);
+  for (auto& service : *file->mutable_service()) {
+    for (auto& method : *service.mutable_method()) method.clear_options();
+  }
+}
+
 // The specification's messages and methods, read from their descriptors. The
 // generated code has none: every role would pay for them at its start.
 class Schema {
@@ -53,7 +76,10 @@ class Schema {
   Schema() {
     pb::FileDescriptorSet files;
     files.ParseFromArray(csi_proto_descriptors, static_cast<int>(csi_proto_descriptors_size));
-    for (const auto& file : files.file()) pool_.BuildFile(file);
+    for (auto& file : *files.mutable_file()) {
+      StripOptions(&file);
+      pool_.BuildFile(file);
+    }
   }
   const pb::MethodDescriptor* FindMethod(const std::string& name) const {
     for (const auto* service : Services()) {

@@ -22,12 +22,25 @@ namespace {
 constexpr int kMaxRequestBytes = 1 << 20;
 constexpr size_t kMaxSocketPath = sizeof(sockaddr_un{}.sun_path) - 1;
 
-// Directory of `path`, and room in it for a socket that nobody else can reach.
+// A server that was killed between binding and renaming left its directory.
+void RemoveStale(const std::string& parent, const std::string& prefix) {
+  std::error_code ec;
+  for (const auto& each : std::filesystem::directory_iterator(parent, ec)) {
+    if (!each.path().filename().string().starts_with(prefix)) continue;
+    (void)unlink((each.path() / "s").c_str());
+    (void)rmdir(each.path().c_str());
+  }
+}
+
+// Room in the directory of `path` for a socket that nobody else can reach.
 Result<std::string> PrivateDirectoryBeside(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
+  const std::filesystem::path whole(path);
+  const std::string parent = whole.parent_path().string();
   TRY_VOID(os::MakeDirs(parent, 0750));
   // A leading dot: kubelet ignores such names in its registration directory.
-  std::string name = parent + "/.XXXXXX";
+  const std::string prefix = "." + whole.filename().string() + "-";
+  RemoveStale(parent, prefix);
+  std::string name = parent + "/" + prefix + "XXXXXX";
   if (mkdtemp(name.data()) == nullptr) return Error(Status::FromErrno("make a directory in " + parent));
   return name;
 }

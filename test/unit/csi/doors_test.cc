@@ -166,6 +166,8 @@ TEST_CASE("a socket replaces a stale one, is for its owner only, and goes at the
   path.copy(address.sun_path, sizeof address.sun_path - 1);
   REQUIRE(bind(stale, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
   close(stale);
+  // What one that was killed on the way left.
+  fs::create_directories(dir / "plugins/x/.csi.sock-abcdef");
   {
     auto server = UnixServer::Start({.path = path}, {identity.get()});
     REQUIRE(server);
