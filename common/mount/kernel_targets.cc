@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <map>
 #include <mutex>
 
@@ -30,14 +29,27 @@ enum BindStep { kOpenRoot = 1, kBindMount = 2, kSetFlags = 3 };
 // All that the forked child needs; it may not allocate.
 struct BindWork {
   int source = -1;
-  int slot = -1;              // free descriptor number for the root
   const char* root = "";      // below the source
-  char slot_path[32];         // "/proc/self/fd/<slot>"
   char target_path[32];       // "/proc/self/fd/<target>", below what is mounted there
   const char* top_path = "";  // "/proc/self/fd/<parent>/<leaf>", what is mounted there
   bool remount = false;
   unsigned long flags = 0;
 };
+
+// "/proc/self/fd/<fd>" by nothing but arithmetic.
+void FdPath(int fd, char (&out)[32]) {
+  constexpr std::string_view kPrefix = "/proc/self/fd/";
+  char digits[12];
+  size_t n = 0;
+  do {
+    digits[n++] = static_cast<char>('0' + fd % 10);
+    fd /= 10;
+  } while (fd > 0);
+  size_t at = 0;
+  for (char c : kPrefix) out[at++] = c;
+  while (n > 0) out[at++] = digits[--n];
+  out[at] = '\0';
+}
 
 os::BoundedAnswer DoBind(void* argument) {
   const auto& w = *static_cast<const BindWork*>(argument);
@@ -46,8 +58,9 @@ os::BoundedAnswer DoBind(void* argument) {
     root = OpenDirectoryBeneath(w.source, w.root);
     if (root < 0) return {errno, kOpenRoot};
   }
-  if (dup2(root, w.slot) < 0) return {errno, kOpenRoot};
-  if (::mount(w.slot_path, w.target_path, nullptr, MS_BIND, nullptr) != 0) return {errno, kBindMount};
+  char root_path[32];
+  FdPath(root, root_path);
+  if (::mount(root_path, w.target_path, nullptr, MS_BIND, nullptr) != 0) return {errno, kBindMount};
   if (w.remount && ::mount(nullptr, w.top_path, nullptr, MS_REMOUNT | MS_BIND | w.flags, nullptr) != 0) {
     const int err = errno;
     umount2(w.top_path, MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -143,10 +156,8 @@ class KernelTargets final : public Targets {
     const std::string top = place.TopPath();
     BindWork work;
     work.source = source.get();
-    work.slot = std::max({source.get(), directory.get(), place.parent.get()}) + 1;
     work.root = binding.root.c_str();
-    std::snprintf(work.slot_path, sizeof work.slot_path, "/proc/self/fd/%d", work.slot);
-    std::snprintf(work.target_path, sizeof work.target_path, "/proc/self/fd/%d", directory.get());
+    FdPath(directory.get(), work.target_path);
     work.top_path = top.c_str();
     const unsigned long now = FlagsOf(source_layers.back());
     work.flags = now | binding.flags | (binding.read_only ? static_cast<unsigned long>(MS_RDONLY) : 0ul);
