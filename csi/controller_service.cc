@@ -139,7 +139,7 @@ Status ControllerService::Create(const grpc::ServerContext& context, const pb::C
   ASSIGN_OR_RETURN_STATUS(const Range range, RangeOf(request.capacity_range()));
   ASSIGN_OR_RETURN_STATUS(ClassParameters parameters, ParseClassParameters(ToMap(request.parameters()), file_systems_));
   ASSIGN_OR_RETURN_STATUS(const std::string meta, file_systems_.MetaOf(parameters.fs));
-  ASSIGN_OR_RETURN_STATUS(const auto hold, in_flight_.Enter(FormatVolumeId({parameters.fs, request.name()})));
+  ASSIGN_OR_RETURN_STATUS(const auto hold, in_flight_.Enter(FormatVolumeId({parameters.fs, request.name()}), "volume " + request.name()));
   const mount::VolumeRecord wanted{.name = request.name(),
                                    .bytes = range.Wanted(),
                                    .inodes = parameters.inodes,
@@ -170,7 +170,7 @@ Status ControllerService::Delete(const grpc::ServerContext& context, const pb::D
   // One of ours whose file system we were not told of: "done" would leave its data behind for good.
   auto meta = file_systems_.MetaOf(id->fs);
   if (!meta) return Status(EBUSY, "delete volume " + request.volume_id() + ": " + meta.error().message());
-  ASSIGN_OR_RETURN_STATUS(const auto hold, in_flight_.Enter(request.volume_id()));
+  ASSIGN_OR_RETURN_STATUS(const auto hold, in_flight_.Enter(request.volume_id(), "volume " + request.volume_id()));
   const Status status = volumes_.Delete(*meta, id->name, BudgetMs(context, kCallMs));
   return status.err() == ENOENT ? Status::Ok() : status;
 }

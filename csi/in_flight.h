@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What is being worked on, by name: the second caller for a name is turned away
-// at once (EAGAIN) instead of waiting behind the first.
+// What is being worked on, by name: beyond a number of callers for one name
+// (one, unless said otherwise) the next is turned away at once (EAGAIN), instead
+// of waiting behind them with a thread in its hands.
 
 #pragma once
 
+#include <map>
 #include <mutex>
-#include <set>
 #include <string>
 
 #include "common/base/status.h"
@@ -29,21 +30,29 @@ class InFlight {
     std::string name_;
   };
 
-  Result<Hold> Enter(const std::string& name) {
+  explicit InFlight(int limit = 1) : limit_(limit) {}
+
+  // `shown` is what a message calls it: a name may hold a secret.
+  Result<Hold> Enter(const std::string& name, const std::string& shown) {
     std::lock_guard lock(mutex_);
-    if (!names_.insert(name).second) {
-      return Error(EAGAIN, "another call works on " + name + " at this moment; ask again");
+    int& callers = names_[name];
+    if (callers >= limit_) {
+      return Error(EAGAIN, (limit_ == 1 ? "another call works" : std::to_string(limit_) + " calls work") + " on " + shown +
+                               " at this moment; ask again");
     }
+    ++callers;
     return Hold(this, name);
   }
 
  private:
   void Release(const std::string& name) {
     std::lock_guard lock(mutex_);
-    names_.erase(name);
+    const auto found = names_.find(name);
+    if (--found->second == 0) names_.erase(found);
   }
+  const int limit_;
   std::mutex mutex_;
-  std::set<std::string> names_;
+  std::map<std::string, int> names_;
 };
 
 }  // namespace moorfs::csi

@@ -20,8 +20,9 @@
 namespace moorfs::csi {
 namespace {
 
-// A publish waits for its client; this many may, without holding up the rest.
-constexpr int kThreads = 40;
+// Room for all publishes that may wait (node_service.cc), and the rest beside them.
+// An idle server has two.
+constexpr int kThreads = 128;
 // The reconciler's last pass: older means that it is stuck.
 constexpr int64_t kStaleReconcileNs = int64_t{180} * 1'000'000'000;
 

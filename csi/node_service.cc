@@ -23,7 +23,14 @@ using AccessMode = pb::VolumeCapability::AccessMode;
 // kubelet waits two minutes for a call; an answer must come before.
 constexpr int kPublishMs = 90'000;
 constexpr int kUnpublishMs = 60'000;
-constexpr int kStatsMs = 10'000;
+constexpr int kStatsMs = 5'000;
+// A volume that hangs must not take the threads that others need. Publishes of
+// one file system, and of all; callers that wait for statistics. Further ones
+// get the last numbers known, which takes a moment.
+constexpr int kPublishesOfOne = 48;
+constexpr int kPublishesOfAll = 80;
+constexpr int kStatsWaiting = 8;
+constexpr int kStatsAtOnceMs = 100;
 
 bool IsReaderOnly(const pb::VolumeCapability& capability) {
   const auto mode = capability.access_mode().mode();
@@ -104,6 +111,7 @@ class NodeService final : public pb::Node::Service {
  private:
   Status Publish(const grpc::ServerContext& context, const pb::NodePublishVolumeRequest& request);
   Status PublishAlone(const grpc::ServerContext& context, mount::PublishRequest wanted);
+  Status PublishAmongOthers(const grpc::ServerContext& context, mount::PublishRequest wanted);
   Status Unpublish(const grpc::ServerContext& context, const pb::NodeUnpublishVolumeRequest& request);
   Status Stats(const grpc::ServerContext& context, const pb::NodeGetVolumeStatsRequest& request,
                pb::NodeGetVolumeStatsResponse* response);
@@ -116,6 +124,9 @@ class NodeService final : public pb::Node::Service {
   mount::MountManager& manager_;
   CallObserver& observer_;
   InFlight single_writers_;  // volume ids that are being published to their only target
+  InFlight publishes_of_one_{kPublishesOfOne};  // by META
+  InFlight publishes_of_all_{kPublishesOfAll};
+  InFlight stats_{kStatsWaiting};
 };
 
 Status NodeService::Budget(const grpc::ServerContext& context, int longest, int* timeout_ms) {
@@ -142,6 +153,12 @@ Status NodeService::Publish(const grpc::ServerContext& context, const pb::NodePu
   if (capability.access_mode().mode() == AccessMode::SINGLE_NODE_SINGLE_WRITER) {
     return PublishAlone(context, std::move(wanted));
   }
+  return PublishAmongOthers(context, std::move(wanted));
+}
+
+Status NodeService::PublishAmongOthers(const grpc::ServerContext& context, mount::PublishRequest wanted) {
+  ASSIGN_OR_RETURN_STATUS(const InFlight::Hold one, publishes_of_one_.Enter(wanted.options.meta, "this file system"));
+  ASSIGN_OR_RETURN_STATUS(const InFlight::Hold all, publishes_of_all_.Enter("", "this node's volumes"));
   RETURN_IF_ERROR(Budget(context, kPublishMs, &wanted.timeout_ms));
   auto published = manager_.Publish(wanted);
   return published ? Status::Ok() : published.error();
@@ -150,11 +167,9 @@ Status NodeService::Publish(const grpc::ServerContext& context, const pb::NodePu
 // ReadWriteOncePod: one target of the volume on this node, also when two
 // callers come at once.
 Status NodeService::PublishAlone(const grpc::ServerContext& context, mount::PublishRequest wanted) {
-  ASSIGN_OR_RETURN_STATUS(const InFlight::Hold hold, single_writers_.Enter(wanted.volume_id));
+  ASSIGN_OR_RETURN_STATUS(const InFlight::Hold hold, single_writers_.Enter(wanted.volume_id, "volume " + wanted.volume_id));
   RETURN_IF_ERROR(RefuseSecondTarget(wanted));
-  RETURN_IF_ERROR(Budget(context, kPublishMs, &wanted.timeout_ms));
-  auto published = manager_.Publish(wanted);
-  return published ? Status::Ok() : published.error();
+  return PublishAmongOthers(context, std::move(wanted));
 }
 
 Status NodeService::RefuseSecondTarget(const mount::PublishRequest& wanted) {
@@ -193,8 +208,9 @@ Status NodeService::Stats(const grpc::ServerContext& context, const pb::NodeGetV
     return Status(ENOENT, "read statistics of volume " + request.volume_id() + ": it is not published at " +
                               request.volume_path());
   }
+  const auto waiting = stats_.Enter("", "statistics");
   int timeout_ms = 0;
-  RETURN_IF_ERROR(Budget(context, kStatsMs, &timeout_ms));
+  RETURN_IF_ERROR(Budget(context, waiting ? kStatsMs : kStatsAtOnceMs, &timeout_ms));
   ASSIGN_OR_RETURN_STATUS(const mount::VolumeStats stats, manager_.Stats(request.volume_path(), timeout_ms));
   SetUsage(pb::VolumeUsage::BYTES, stats.total_bytes, stats.used_bytes, stats.available_bytes, response->add_usage());
   SetUsage(pb::VolumeUsage::INODES, stats.total_inodes, stats.used_inodes, stats.available_inodes,

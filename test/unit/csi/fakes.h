@@ -13,6 +13,7 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #include "csi/proto/csi.grpc.pb.h"
 #include "csi/services.h"
@@ -57,6 +58,7 @@ class FakeManager final : public mount::MountManager {
   }
   Result<mount::VolumeStats> Stats(std::string_view, int timeout_ms) override {
     last_timeout_ms = timeout_ms;
+    if (hang_stats) std::this_thread::sleep_for(std::chrono::milliseconds(timeout_ms));
     return stats;
   }
   std::vector<std::string> Reconcile() override { return {}; }
@@ -72,6 +74,7 @@ class FakeManager final : public mount::MountManager {
   mount::PublishRequest last;
   Status next_error;
   bool hold_publishes = false;
+  std::atomic<bool> hang_stats = false;
   mount::VolumeStats stats;
   std::map<std::string, mount::TargetInfo, std::less<>> targets;
 

@@ -236,6 +236,55 @@ TEST_CASE("statistics are of a volume at its own path, with its condition") {
   CHECK(response.volume_condition().message() == "the client is stopped");
 }
 
+TEST_CASE("a volume that hangs takes no thread that others need") {
+  Served s(/*max_threads=*/128);
+  SECTION("by its statistics") {
+    REQUIRE(Publish(s, PublishOf("main#a", "/k/t")).ok());
+    s.manager.hang_stats = true;
+    const auto begun = std::chrono::steady_clock::now();
+    std::atomic<int> answered = 0;
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 100; ++i) {
+      callers.emplace_back([&] {
+        pb::NodeGetVolumeStatsRequest request;
+        request.set_volume_id("main#a");
+        request.set_volume_path("/k/t");
+        pb::NodeGetVolumeStatsResponse response;
+        const auto stub = pb::Node::NewStub(Dial(s.path));
+        if (Call(&pb::Node::Stub::NodeGetVolumeStats, *stub, request, &response).ok()) ++answered;
+      });
+    }
+    while (answered < 90) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    // All but the few that wait for an answer have one long before their deadline.
+    CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(4));
+    CHECK(Publish(s, PublishOf("other#b", "/k/u")).ok());
+    for (auto& each : callers) each.join();
+    CHECK(answered == 100);
+  }
+  SECTION("by its publishes") {
+    s.manager.hold_publishes = true;
+    std::atomic<int> fine = 0, turned_away = 0;
+    std::vector<std::thread> callers;
+    for (int i = 0; i < 100; ++i) {
+      callers.emplace_back([&, i] {
+        const auto stub = pb::Node::NewStub(Dial(s.path));
+        pb::NodePublishVolumeResponse response;
+        const auto code = Call(&pb::Node::Stub::NodePublishVolume, *stub,
+                               PublishOf("main#a", "/k/" + std::to_string(i)), &response).error_code();
+        ++(code == StatusCode::OK ? fine : turned_away);
+        CHECK((code == StatusCode::OK || code == StatusCode::ABORTED));
+      });
+    }
+    while (turned_away < 52) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    // The rest of the node is served meanwhile.
+    CHECK(Unpublish(s, "other#b", "/k/u").ok());
+    s.manager.Release();
+    for (auto& each : callers) each.join();
+    CHECK(fine == 48);
+    CHECK(turned_away == 52);
+  }
+}
+
 TEST_CASE("the manager's errors reach kubelet by the table, with their words") {
   Served s;
   for (const auto& [err, code] : std::map<int, StatusCode>{{EAGAIN, StatusCode::ABORTED},
