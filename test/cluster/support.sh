@@ -102,6 +102,7 @@ inside() {
   PATH=$BIN:$PATH
   export KUBECONFIG=$WORK/admin.kubeconfig HOME=$WORK/home TMPDIR=$WORK/tmp
   mkdir -p "$WORK"/{log,pid,tmp,home,cni,plugins,kubelet}
+  drop_copies_of_mounts
   # kubelet and containerd want shared mounts; shared among ourselves only.
   mount --make-rshared /
   mount -t tmpfs -o mode=755 moorfs-cluster /run
@@ -113,6 +114,14 @@ inside() {
   trap on_exit EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
+}
+
+# This namespace began as a copy: it must not hold other people's FUSE mounts.
+drop_copies_of_mounts() {
+  local each
+  while IFS= read -r each; do
+    umount -l "$(printf '%b' "$each")" || true
+  done < <(awk '$3 ~ /^fuse/ { print $2 }' /proc/self/mounts | tac)
 }
 
 # kubelet sets sysctls of the whole machine; it shall find them set already.
@@ -247,6 +256,7 @@ admin admin system:masters
 manager system:kube-controller-manager
 scheduler system:kube-scheduler
 kubelet system:node:$NODE system:nodes
+provisioner moorfs-provisioner -
 END
 }
 
