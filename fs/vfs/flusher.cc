@@ -737,6 +737,7 @@ Status Flusher::CompactChunk(const InodePtr& inode, uint32_t chunk) {
   RETURN_IF_ERROR(vfs_.meta_.ReplaceSlices(inode->ino, chunk, up_to, slices.size(), objects, records));
   std::unique_lock lock(inode->mutex);
   inode->attr.reset();
+  vfs_.SettleQuota(*inode);
   std::lock_guard maps(inode->maps_mutex);
   const auto it = inode->maps.find(chunk);
   if (it != inode->maps.end()) {

@@ -180,8 +180,14 @@ class Vfs : public FileSystem {
   // Claims room for `more` bytes about to be written, the file then being
   // `length` long; `attr` is loaded. EDQUOT, with `enforce`.
   Status ReserveFor(Inode& inode, uint64_t more, uint64_t length, bool enforce);
-  // What is unflushed became less: so does its claim.
+  // The same before the file becomes `length` long by a change of metadata,
+  // which itself is checked there. What it is about may be hidden slices, so
+  // flush first (data_mutex held). EDQUOT.
+  Status ReserveLength(Inode& inode, uint64_t length);
+  // What is unflushed, or what it lies on, became less: so does its claim.
   void SettleQuota(Inode& inode);
+  // Before ReserveLength(): stores what is unflushed. data_mutex held.
+  Status FlushToGrow(const InodePtr& inode, uint64_t length);
   // Commits everything that has a claim on a quota. No locks held.
   Status FlushQuotas();
   Result<uint64_t> DoCopy(const OpContext& ctx, Ino src, uint64_t src_off, Ino dst, uint64_t dst_off, uint64_t len);

@@ -35,6 +35,28 @@ Status Vfs::ReserveFor(Inode& inode, uint64_t more, uint64_t length, bool enforc
   return Status::Ok();
 }
 
+Status Vfs::ReserveLength(Inode& inode, uint64_t length) {
+  const Attr& attr = *inode.attr;
+  if (attr.quota == 0 || attr.quota != inode.quota || length <= inode.length()) return Status::Ok();
+  Attr grown = attr;
+  grown.length = std::max(attr.length, length);
+  Attr after = grown;
+  after.slice_bytes += inode.written;
+  const uint64_t claim = QuotaBytes(after) - QuotaBytes(grown);
+  if (claim <= inode.reserved) return Status::Ok();
+  RETURN_IF_ERROR(meta_.Reserve(inode.quota, static_cast<int64_t>(claim - inode.reserved), true));
+  inode.reserved = claim;
+  return Status::Ok();
+}
+
+Status Vfs::FlushToGrow(const InodePtr& inode, uint64_t length) {
+  {
+    const std::shared_lock lock(inode->mutex);
+    if (inode->quota == 0 || inode->pending.index == 0 || length <= inode->length()) return Status::Ok();
+  }
+  return flusher_->FlushInodeLocked(inode);
+}
+
 void Vfs::SettleQuota(Inode& inode) {
   if (inode.quota == 0) return;
   // An inode that is gone commits nothing any more.

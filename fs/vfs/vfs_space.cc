@@ -39,6 +39,7 @@ Status Vfs::Fallocate(const OpContext& ctx, Ino ino, Handle, int mode, uint64_t 
   if (!inode) return Status(EBADF, "fallocate: the file is not open");
   std::lock_guard data(inode->data_mutex);
   if (punch || zero) RETURN_IF_ERROR(flusher_->FlushInodeLocked(inode));
+  if (!keep) RETURN_IF_ERROR(FlushToGrow(inode, offset + len));
   std::unique_lock lock(inode->mutex);
   RETURN_IF_ERROR(LoadAttr(*inode));
   if (inode->attr->type != FileType::kFile) return Status(ENODEV, "fallocate: not a regular file");
@@ -47,6 +48,7 @@ Status Vfs::Fallocate(const OpContext& ctx, Ino ino, Handle, int mode, uint64_t 
     const auto growth = static_cast<int64_t>(offset + len - inode->length());
     RETURN_IF_ERROR(meta_.Reserve(inode->attr->quota, growth, true));
     RETURN_IF_ERROR(meta_.Reserve(inode->attr->quota, -growth, false));
+    RETURN_IF_ERROR(ReserveLength(*inode, offset + len));
   }
   RETURN_IF_ERROR(DropSetId(*inode));
   if (punch || zero) {
@@ -99,6 +101,8 @@ Result<uint64_t> Vfs::DoCopy(const OpContext& ctx, Ino src, uint64_t src_off, In
     shared = from->unsynced;
   }
   std::unique_lock lock(to->mutex);
+  TRY_VOID(LoadAttr(*to));
+  TRY_VOID(ReserveLength(*to, dst_off + len));
   Result<uint64_t> copied = meta_.CopyRange(ctx, src, src_off, dst, dst_off, len);
   // Several transactions: on an error, some may have happened.
   ForgetCommitted(*to);

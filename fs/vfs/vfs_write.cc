@@ -157,13 +157,18 @@ Result<Attr> Vfs::DoTruncate(const OpContext& ctx, Ino ino, uint64_t length, boo
   InodePtr inode = inodes_.Get(ino);
   Result<Attr> result = [&]() -> Result<Attr> {
     std::lock_guard data(inode->data_mutex);
+    TRY_VOID(FlushToGrow(inode, length));
     std::unique_lock lock(inode->mutex);
     TRY_VOID(LoadAttr(*inode));
+    TRY_VOID(ReserveLength(*inode, length));
     if (length < inode->length()) CutDirty(*inode, length);
     Result<Attr> attr = meta_.Truncate(ctx, ino, length, kill_suidgid);
     // Several transactions: on an error, some may have happened.
     ForgetCommitted(*inode);
-    if (!attr) return attr;
+    if (!attr) {
+      SettleQuota(*inode);
+      return attr;
+    }
     inode->attr = *attr;
     if (inode->pending.index != 0) {
       if (inode->dirty.empty()) dirty_.ClearPending(&inode->pending);

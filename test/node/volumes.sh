@@ -17,7 +17,9 @@ s.sendall(sys.argv[2].encode() + b"\n")
 print(s.makefile().readline().strip())
 P
 }
-expect() { # expect TEXT PATTERN WHAT
+# expect TEXT PATTERN WHAT
+expect() {
+  # shellcheck disable=SC2254 # it is a pattern
   case $1 in $2) ;; *) fail "$3: $1" ;; esac
 }
 

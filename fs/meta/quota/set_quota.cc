@@ -202,7 +202,8 @@ Status MetaImpl::FinishTagging() {
 Status MetaImpl::ForgetGoneQuotas() {
   RETURN_IF_ERROR(RefreshQuotas());
   for (const auto& [dir, state] : quotas_.All()) {
-    const bool unused = state.used_bytes == 0 && state.used_inodes == 0 && state.held_inodes == 0;
+    const bool unused = state.used_bytes == 0 && state.used_inodes == 0 && state.held_inodes == 0 &&
+                        state.held_bytes == 0;
     if (!(state.record.flags & kQuotaGone) || !unused) continue;
     bool forgotten = false;
     RETURN_IF_ERROR(Mutate({}, {}, nullptr, [&](Txn& txn) -> Status {

@@ -187,7 +187,12 @@ Result<Meta::CreatedVolume> MetaImpl::CreateVolume(const VolumeSpec& spec) {
     const auto quota = LoadQuota(txn.kv, record.ino);
     if (!quota && quota.error().err() != ENODATA) return quota.error();
     const bool gone = !quota || (quota->flags & kQuotaGone);
-    return Compare(spec, record, gone ? QuotaRecord{record.bytes, record.inodes, 0, 0} : *quota);
+    RETURN_IF_ERROR(Compare(spec, record, gone ? QuotaRecord{record.bytes, record.inodes, 0, 0} : *quota));
+    // Whoever asks for a volume gets one, also where somebody removed its directory.
+    ASSIGN_OR_RETURN_STATUS(const NameSlot slot, FindName(txn.kv, volumes, record.directory));
+    if (slot.found && slot.found->dentry.ino == record.ino) return Status::Ok();
+    out.created = true;
+    return CreateVolumeIn(txn, volumes, ino, spec, &record);
   });
   TRY_VOID(done);
   out.volume = InfoOf(spec.name, record);

@@ -77,6 +77,11 @@ TEST_CASE("keys of the volume") {
   CHECK(Show(keys::AclById(1)) == "4c|00000001");
   CHECK(Show(keys::AclsByHash(1)) == "4c|680000000000000001");
   CHECK(Show(keys::DirectoryMoveLock()) == "4d|6c6f636b");
+  CHECK(Show(keys::Quota(16)) == "42|0000000000000010");
+  CHECK(Show(keys::QuotaCounterKey(keys::Counter::kQuotaBytes, 16, 1)) == "4371|00000000000000100000000000000001");
+  CHECK(Show(keys::QuotaCounterKey(keys::Counter::kQuotaInodes, 16, 1)) == "4370|00000000000000100000000000000001");
+  CHECK(Show(keys::Volume("v")) == "56|76");
+  CHECK(Show(keys::DoomedDir(16)) == "57|0000000000000010");
 }
 
 TEST_CASE("a time before 1970 falls into the first bucket") {

@@ -67,6 +67,37 @@ TEST_CASE("attributes keep their bytes") {
   CHECK(!DecodeAttr(unknown_type));
 }
 
+TEST_CASE("an inode's quota is written where there is one, and counts no more than its length") {
+  Attr attr = SomeAttr();
+  const std::string without = EncodeAttr(attr);
+  attr.quota = 0x1234;
+  CHECK(EncodeAttr(attr) == without + std::string("\x34\x12\0\0\0\0\0\0", 8));
+  CHECK(DecodeAttr(EncodeAttr(attr)) == attr);
+
+  Attr file;
+  file.length = 10'000;
+  file.slice_bytes = 1 << 20;  // overwritten again and again
+  CHECK(AccountedBytes(file) == 1 << 20);
+  CHECK(QuotaBytes(file) == 12'288);
+  file.slice_bytes = 100;  // a hole
+  CHECK(QuotaBytes(file) == 4096);
+  file.type = FileType::kDirectory;
+  CHECK(QuotaBytes(file) == 0);
+}
+
+TEST_CASE("quotas and volumes keep their bytes") {
+  const QuotaRecord quota{1, 2, 3, kQuotaGone};
+  CHECK(Hex(EncodeQuota(quota)) == "0100000000000000" "0200000000000000" "0300000000000000" "01000000");
+  CHECK(DecodeQuota(EncodeQuota(quota)) == quota);
+  CheckTail(EncodeQuota(quota), DecodeQuota);
+
+  const VolumeRecord volume{16, "d", 1, 2, {3}, {{"k", "v"}}};
+  CHECK(Hex(EncodeVolume(volume)) == "1000000000000000" "01000000" "64" "0100000000000000" "0200000000000000"
+                                     "0300000000000000" "01000000" "01000000" "6b" "01000000" "76");
+  CHECK(DecodeVolume(EncodeVolume(volume)) == volume);
+  CheckTail(EncodeVolume(volume), DecodeVolume);
+}
+
 TEST_CASE("slices, deltas and dentries keep their bytes") {
   const SliceRecord slice{4096, 8192, {0x11, 0x22}, 100};
   CHECK(Hex(EncodeSlice(slice)) == "00100000" "00200000" "1100000000000000" "2200000000000000" "64000000");

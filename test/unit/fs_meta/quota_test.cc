@@ -680,7 +680,11 @@ TEST_CASE("a volume whose directory is gone is deleted all the same") {
   Ok(m.CreateVolume({"other", 0, 0, {}}));
   Ok(m.Rename(v.root, kRootIno, "volumes", kRootIno, "elsewhere", 0));
   CHECK(Ok(m.DeleteVolume("other")));
-  Ok(m.CreateVolume({"other", 0, 0, {}}));
+  // And whoever asks for one that lost its directory gets it anew.
+  const auto other = Ok(m.CreateVolume({"other", 0, 0, {}}));
+  Ok(m.RemoveDir(v.root, other.volume.parent, "other"));
+  CHECK(Ok(m.CreateVolume({"other", 0, 0, {}})).created);
+  CHECK(Ok(m.Resolve("/volumes/other")).ino == Ok(m.GetVolume("other")).ino);
   v.CheckClean();
 }
 
