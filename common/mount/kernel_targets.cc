@@ -119,6 +119,7 @@ class KernelTargets final : public Targets {
     if (!mount.mountpoint.starts_with(canonical_ + "/")) return {};
     std::string ref = mount.mountpoint.substr(canonical_.size() + 1);
     if (("/" + ref + "/").find("/volume-subpaths/") != std::string::npos) return {};
+    if (!CleanTargetPath("/" + ref)) return {};  // a name that publish would refuse
     return ref;
   }
 

@@ -182,6 +182,7 @@ class Manager final : public MountManager {
     const config::VolumeOptions& o = request.options;
     if (o.meta.empty()) return Error(EINVAL, "meta: it is missing; it says which volume is meant");
     TRY_VOID(CheckVolumeDirectory(o.subdir));
+    TRY_VOID(CheckVolumeId(request.volume_id));
     plan.mount_key = MountKeyOf(config::MountKeyText(o));
     plan.spec = {o.meta, config::ClientOptionWords(o), o.start_timeout_s};
     plan.reference = {plan.target.ref, request.volume_id, o.subdir, o.read_only};

@@ -18,6 +18,27 @@ namespace {
 constexpr size_t kMaxPath = PATH_MAX - 1;
 constexpr std::string_view kDeleted = "//deleted";
 
+// Records are JSON and annotations, and neither holds other bytes. Overlong
+// forms and surrogates count as wrong, as they do there.
+bool IsUtf8(std::string_view text) {
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = [&](size_t at) { return at < text.size() ? static_cast<unsigned char>(text[at]) : 0u; };
+    const unsigned first = byte(i);
+    const size_t more = first < 0x80 ? 0 : first >= 0xc2 && first < 0xe0 ? 1 : first >= 0xe0 && first < 0xf0 ? 2
+                        : first >= 0xf0 && first < 0xf5 ? 3 : 4;
+    if (more == 4) return false;
+    for (size_t k = 1; k <= more; ++k) {
+      if ((byte(i + k) & 0xc0) != 0x80) return false;
+    }
+    if ((first == 0xe0 && byte(i + 1) < 0xa0) || (first == 0xed && byte(i + 1) >= 0xa0) ||
+        (first == 0xf0 && byte(i + 1) < 0x90) || (first == 0xf4 && byte(i + 1) >= 0x90)) {
+      return false;
+    }
+    i += more + 1;
+  }
+  return true;
+}
+
 Status BadPath(const char* field, const std::string& why) {
   return Status(EINVAL, std::string(field) + ": " + why);
 }
@@ -26,6 +47,7 @@ Status BadPath(const char* field, const std::string& why) {
 template <typename Use>
 Status ForEachPart(const char* field, std::string_view path, Use use) {
   if (path.find('\0') != std::string_view::npos) return BadPath(field, "it contains a NUL character");
+  if (!IsUtf8(path)) return BadPath(field, "it is not valid UTF-8");
   if (path.size() > kMaxPath) return BadPath(field, "it is longer than " + std::to_string(kMaxPath) + " bytes");
   while (!path.empty()) {
     const size_t slash = path.find('/');
@@ -39,6 +61,12 @@ Status ForEachPart(const char* field, std::string_view path, Use use) {
 }
 
 }  // namespace
+
+Status CheckVolumeId(std::string_view id) {
+  if (id.find('\0') != std::string_view::npos) return BadPath("volume id", "it contains a NUL character");
+  if (id.size() > kMaxPath) return BadPath("volume id", "it is longer than " + std::to_string(kMaxPath) + " bytes");
+  return IsUtf8(id) ? Status::Ok() : BadPath("volume id", "it is not valid UTF-8");
+}
 
 Result<std::string> CleanTargetPath(std::string_view target) {
   if (!target.starts_with('/')) return Error(BadPath("target", "an absolute path is needed"));

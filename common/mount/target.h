@@ -26,11 +26,12 @@ struct TargetName {
   std::string hash;
 };
 
-// Text rules only: absolute, no NUL, no "." or "..", lengths. Returns the path
+// Text rules only: absolute, UTF-8, no NUL, no "." or "..", lengths. Returns the path
 // without doubled and trailing slashes. EINVAL names the field and the rule.
 Result<std::string> CleanTargetPath(std::string_view target);
 // The same for a directory inside a volume; "" is allowed, leading '/' is not.
 Status CheckVolumeDirectory(std::string_view directory);
+Status CheckVolumeId(std::string_view id);
 
 // Bottom first, by the chain of parents.
 std::vector<os::MountEntry> LayersAt(const std::vector<os::MountEntry>& table, std::string_view path);

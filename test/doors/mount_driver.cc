@@ -10,16 +10,23 @@
 //   reconcile     one line per repair, then "end"
 //   threads       number of threads of this process
 //   storm SEED THREADS ROUNDS META KUBELET   concurrent calls on THREADS targets
-// Arguments: STATE KUBELET_ROOT MOORFS [--no-confine]. Says "started" first, or
+// Arguments: STATE KUBELET_ROOT MOORFS [--no-confine] [--no-openat2]. Says "started" first, or
 // "failed ERRNO MESSAGE".
 
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <iostream>
+#include <iterator>
+#include <mutex>
 #include <random>
 #include <sstream>
 #include <thread>
@@ -180,6 +187,19 @@ void Answer(MountManager& manager, const std::string& line) {
   Say("error EINVAL no such command");
 }
 
+// As an older kernel: openat2(2) is not known.
+bool ForbidOpenat2() {
+  sock_filter code[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+                        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+                        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+  sock_fprog program{std::size(code), code};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+    return false;
+  }
+  return syscall(SYS_openat2, AT_FDCWD, "/", nullptr, 0) == -1 && errno == ENOSYS;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -189,7 +209,13 @@ int main(int argc, char** argv) {
   config.state_root = argv[1];
   config.kubelet_root = argv[2];
   config.executable = argv[3];
-  config.confine_targets = !(argc > 4 && std::strcmp(argv[4], "--no-confine") == 0);
+  for (int i = 4; i < argc; ++i) {
+    if (std::strcmp(argv[i], "--no-confine") == 0) config.confine_targets = false;
+    if (std::strcmp(argv[i], "--no-openat2") == 0 && !ForbidOpenat2()) {
+      Say("failed ENOTSUP cannot hide openat2");
+      return 1;
+    }
+  }
   auto manager = MountManager::Start(config);
   if (!manager) {
     Say("failed " + ErrnoName(manager.error().err()) + " " + manager.error().message());
