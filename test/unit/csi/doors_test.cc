@@ -48,6 +48,43 @@ grpc::Status AskInfo(const std::string& path, const std::string& authority, int 
   return Call(&pb::Node::Stub::NodeGetInfo, *stub, pb::NodeGetInfoRequest(), &response, timeout_ms);
 }
 
+int Connect(const std::string& path) {
+  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{.sun_family = AF_UNIX};
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  REQUIRE(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+  return fd;
+}
+
+// NodeGetInfo in HTTP/2 frames written by hand, with an authority that gRPC's
+// own client would not send. What the server answers, raw. (gRPC for Go, which
+// is kubelet's, always sends one, be it empty; without any, gRPC's server says
+// "Missing :authority".)
+std::string AskInRawFrames(const std::string& path, const std::string& authority) {
+  const auto frame = [](char type, char flags, char stream, const std::string& payload) {
+    std::string out = {0, static_cast<char>(payload.size() >> 8), static_cast<char>(payload.size()), type, flags, 0, 0, 0, stream};
+    return out + payload;
+  };
+  const auto field = [](const std::string& name, const std::string& value) {  // literal, not indexed, no Huffman
+    return std::string(1, '\0') + static_cast<char>(name.size()) + name + static_cast<char>(value.size()) + value;
+  };
+  std::string headers = field(":method", "POST") + field(":scheme", "http") + field(":path", "/csi.v1.Node/NodeGetInfo");
+  headers += field(":authority", authority) + field("content-type", "application/grpc") + field("te", "trailers");
+  const std::string request = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, "") + frame(1, 4, 1, headers) +
+                              frame(0, 1, 1, std::string(5, '\0'));
+  const int fd = Connect(path);
+  REQUIRE(write(fd, request.data(), request.size()) == static_cast<ssize_t>(request.size()));
+  const timeval patience{.tv_sec = 5};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t n; answer.find("grpc-status") == std::string::npos && (n = read(fd, buffer, sizeof buffer)) > 0;) {
+    answer.append(buffer, static_cast<size_t>(n));
+  }
+  close(fd);
+  return answer;
+}
+
 int CountThreads() {
   int n = 0;
   for (const auto& each : fs::directory_iterator("/proc/self/task")) n += each.path().empty() ? 0 : 1;
@@ -97,6 +134,15 @@ TEST_CASE("any authority is answered") {
   }
 }
 
+TEST_CASE("an empty authority, a path and rubbish are answered, as older kubelets send them") {
+  Served s;
+  for (const std::string authority : {"", "/var/lib/kubelet/plugins/csi.moorfs.io/csi.sock",
+                                "%2Fvar%2Flib%2Fkubelet", "unix:///csi/csi.sock", "[::", "a b"}) {
+    INFO(authority);
+    CHECK_THAT(AskInRawFrames(s.path, authority), Catch::Contains("node-7"));
+  }
+}
+
 TEST_CASE("a thousand short connections leave neither threads nor descriptors") {
   Served s;
   REQUIRE(AskInfo(s.path, "localhost").ok());
@@ -116,10 +162,7 @@ TEST_CASE("a connection that says rubbish or nothing holds up nobody") {
   Served s;
   std::vector<int> open;
   for (int i = 0; i < 50; ++i) {
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_un address{.sun_family = AF_UNIX};
-    s.path.copy(address.sun_path, sizeof address.sun_path - 1);
-    REQUIRE(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    const int fd = Connect(s.path);
     if (i % 2 == 0) REQUIRE(write(fd, "GET / HTTP/1.1\r\n\r\n", 18) == 18);
     open.push_back(fd);
   }
