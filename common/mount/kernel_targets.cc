@@ -110,9 +110,9 @@ class KernelTargets final : public Targets {
   }
 
   TargetName FromRef(const std::string& ref) override {
-    // One name for the hash, however the root is spelled.
-    const bool below = !ref.starts_with('/');
-    return {below ? canonical_ + "/" + ref : ref, ref, TargetHash(below ? config_.kubelet_root + "/" + ref : ref)};
+    // One hash, however the root is spelled, now or by the next agent.
+    const std::string path = ref.starts_with('/') ? ref : canonical_ + "/" + ref;
+    return {path, ref, TargetHash(path)};
   }
 
   std::string RefOfMount(const os::MountEntry& mount) override {
@@ -251,6 +251,8 @@ class KernelTargets final : public Targets {
 }  // namespace
 
 Result<std::unique_ptr<Targets>> MakeKernelTargets(const KernelTargetsConfig& config) {
+  auto cleaned = CleanTargetPath(config.kubelet_root);
+  if (!cleaned) return Error(EINVAL, "kubelet root \"" + config.kubelet_root + "\": an absolute path is needed");
   char canonical[PATH_MAX];
   if (realpath(config.kubelet_root.c_str(), canonical) == nullptr) {
     return Error(Status::FromErrno("find the kubelet root " + config.kubelet_root));
@@ -259,7 +261,7 @@ Result<std::unique_ptr<Targets>> MakeKernelTargets(const KernelTargetsConfig& co
   if (!root) return Error(Status::FromErrno("open the kubelet root " + config.kubelet_root));
   UniqueFd slash(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!slash) return Error(Status::FromErrno("open /"));
-  return std::make_unique<KernelTargets>(config, canonical, std::move(root), std::move(slash));
+  return std::make_unique<KernelTargets>(KernelTargetsConfig{*cleaned, config.confine}, canonical, std::move(root), std::move(slash));
 }
 
 }  // namespace moorfs::mount

@@ -80,7 +80,9 @@ class Manager final : public MountManager {
     Repair(/*start=*/false);
     ASSIGN_OR_RETURN_STATUS(reconciler_, Reconciler::Start([this] {
                               const Core::RepairResult result = Repair(/*start=*/true);
-                              return Reconciler::Pass{result.again, ProcessesToWatch()};
+                              Reconciler::Pass pass{result.again, {}};
+                              WatchProcesses(&pass);
+                              return pass;
                             }));
     return Status::Ok();
   }
@@ -213,20 +215,26 @@ class Manager final : public MountManager {
   }
 
   // Whoever is left of keeper and client: when both are gone a target is dead.
-  std::vector<pid_t> ProcessesToWatch() {
-    std::vector<pid_t> out;
+  void WatchProcesses(Reconciler::Pass* pass) {
     const auto records = made_.store->List();
-    if (!records) return out;
+    if (!records) {
+      pass->again = true;
+      return;
+    }
+    std::set<std::string> keys;
     for (const ClientRecord& record : *records) {
+      keys.insert(record.mount_key);
       if (record.phase != RecordPhase::kServing) continue;
       const ClientHealth health = made_.launcher->Probe(record);
-      if (health.keeper_pid > 0) {
-        out.push_back(health.keeper_pid);
-      } else if (health.client_pid > 0) {
-        out.push_back(health.client_pid);
+      const pid_t pid = health.keeper_pid > 0 ? health.keeper_pid : health.client_pid;
+      if (health.Lives() && pid > 0) {
+        pass->watch.push_back(pid);
+      } else {
+        // Died since the pass, or nobody says who it is: no event will come.
+        pass->again = true;
       }
     }
-    return out;
+    prober_.Keep(keys);
   }
 
   Made made_;

@@ -100,8 +100,9 @@ class ProcessLauncher final : public Launcher {
       return health;
     }
     // No keeper: the client serves on alone, as long as it has its socket.
-    const auto client = control::ConnectUnix(runtime.ClientSocket(), kProbeMs);
+    const auto client = control::Call(runtime.ClientSocket(), {{"cmd", "status"}}, options);
     if (client || !Refused(client.error())) health.state = ClientHealth::kServing;
+    if (client && client->is_object()) health.client_pid = client->value("client_pid", 0);
     return health;
   }
 

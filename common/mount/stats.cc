@@ -62,9 +62,9 @@ std::shared_ptr<StatsProber::Client> StatsProber::ClientOf(const std::string& mo
   return client;
 }
 
-void StatsProber::Forget(const std::string& mount_key) {
+void StatsProber::Keep(const std::set<std::string>& mount_keys) {
   const std::lock_guard lock(mutex_);
-  clients_.erase(mount_key);
+  std::erase_if(clients_, [&](const auto& entry) { return !mount_keys.count(entry.first); });
 }
 
 Result<VolumeStats> StatsProber::Ask(const std::string& mount_key, const std::string& device, const std::string& root,

@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "common/base/status.h"
@@ -24,8 +25,8 @@ class StatsProber {
   // `root`: the directory whose quota counts. Never later than the deadline.
   Result<VolumeStats> Ask(const std::string& mount_key, const std::string& device, const std::string& root,
                           Deadline deadline);
-  // Of a client that ended.
-  void Forget(const std::string& mount_key);
+  // Forgets the clients that ended.
+  void Keep(const std::set<std::string>& mount_keys);
 
  private:
   struct Client;

@@ -143,6 +143,59 @@ def stopped_client_at_publish(node):
     check(node.consistent() == "", node.consistent())
 
 
+def shared_parents(node):
+    """where everything is mounted shared, a repair of one target reaches no other"""
+    for folder in ("kubelet", "state"):
+        os.makedirs(node.path(folder), exist_ok=True)
+        subprocess.run(["mount", "--bind", node.path(folder), node.path(folder)], check=True)
+        subprocess.run(["mount", "--make-shared", node.path(folder)], check=True)
+    meta, agent = node.volume(), node.agent()
+    targets = [node.target(n) for n in "abc"]
+    for t in targets:
+        ok(agent.ask("publish %s %s" % (t, meta)))
+    source = node.sources()[0][2]
+
+    def shared():
+        with open("/proc/self/mountinfo", encoding="utf-8") as f:
+            return [line for line in f if " %s " % source in line and " shared:" in line]
+    check(not shared(), "the client's mount is shared")
+    agent.kill()
+    # As a mount namespace of a new container may have it.
+    subprocess.run(["mount", "--make-shared", source], check=True)
+    agent = node.agent()
+    check(not shared(), "the client's mount stays shared after a restart")
+    for _ in range(2):
+        kill_all(node)
+        wait_until(15, lambda: all(answers(t) for t in targets), "targets work again")
+        for t in targets:
+            check(sum(m[0] == t for m in node.mounts()) == 2, "layers: %s" % node.mounts())
+        wait_until(10, lambda: len(node.sources()) == 1, "one source is left: %s" % node.sources())
+        source = node.sources()[0][2]
+    for t in targets:
+        ok(agent.ask("unpublish " + t))
+    node.converges(agent)
+
+
+def spelled_root(node):
+    """a kubelet root behind a symlink, spelled either way by successive agents"""
+    meta = node.volume()
+    real = node.kubelet
+    link = node.path("link")
+    os.symlink(real, link)
+    node.kubelet = link + "/"
+    agent = node.agent()
+    ok(agent.ask("publish %s/pods/a/mount %s" % (link, meta)))
+    check(" already " in ok(agent.ask("publish %s/pods/a/mount %s" % (real, meta))), "two spellings, two targets")
+    agent.kill()
+    node.kubelet = real
+    agent = node.agent()
+    node.converges(agent)
+    check(" already " in ok(agent.ask("publish %s/pods/a/mount %s" % (real, meta))), "not recognised")
+    ok(agent.ask("unpublish %s/pods/a/mount" % real))
+    node.converges(agent)
+    check(not node.processes(), "the client is left")
+
+
 def two_agents(node):
     """a second agent on the same state is refused and names the first"""
     meta, agent = node.volume(), node.agent()
@@ -259,4 +312,4 @@ def lost_records(node):
 
 if __name__ == "__main__":
     run([repaired_by_itself, dead_client_at_publish, keeper_death_is_survived, stopped_client,
-         stopped_client_at_publish, two_agents, cgroup_killed, reboot, lost_records])
+         stopped_client_at_publish, shared_parents, spelled_root, two_agents, cgroup_killed, reboot, lost_records])

@@ -676,8 +676,9 @@ Outcome Explore(const Scenario& scenario, size_t max_states) {
   out.states = seen.size();
   if (!out.complete && out.violation.empty()) Sample(scenario, max_states / 8, &out);
   std::cout << "model check: " << scenario.name << ": " << out.states << " states, " << out.executions
-            << " executions" << (out.complete ? ", complete" : ", bounded, and " + std::to_string(out.sampled) + " at random")
-            << (out.violation.empty() ? "" : "; " + out.violation + " after " + out.trace) << std::endl;
+            << " executions" << (!out.violation.empty() ? ": " + out.violation + " after " + out.trace
+                : out.complete        ? ", complete"
+                                      : ", bounded, and " + std::to_string(out.sampled) + " at random") << std::endl;
   return out;
 }
 
