@@ -54,6 +54,11 @@ moorfs_processes() {
 }
 clients() { moorfs_processes | awk '$2 == "client" { print $1 }'; }
 client_count() { clients | grep -c . || true; }
+# Calls and mean time of CSI's NodePublishVolume since the agent's start.
+publish_times() {
+  curl -sf -m 2 "http://$HTTP/metrics" | awk '/^moorfs_csi_call_seconds_(count|sum)/ && /"OK"/ && /"NodePublishVolume"/ {
+    v[$1 ~ /count/ ? "n" : "s"] = $2 } END { if (v["n"] > 0) printf "%d calls, %.1f ms each", v["n"], v["s"] * 1000 / v["n"] }'
+}
 metric() { curl -sf -m 2 "http://$HTTP/metrics" | awk -v n="moorfs_node_$1" '$1 == n { print $2 }'; }
 pss_mib() { awk '$1 == "Pss:" { s += $2 } END { printf "%.1f", s / 1024 }' "${@/%//smaps_rollup}"; } # /proc/PID...
 our_mounts() { awk '/ - fuse[^ ]* / && /moorfs/ { print $5 }' /proc/self/mountinfo; }
@@ -63,6 +68,14 @@ pod_mounts() { our_mounts | grep -c "^$WORK/kubelet/" || true; }
 shows() {
   [ "$(client_count)" = "$1" ] && [ "$(pod_mounts)" = "$2" ] &&
     [ "$(metric clients)" = "$1" ] && [ "$(metric targets)" = "$2" ]
+}
+# The agent's own list, asked through the FlexVolume door: one client, a target of each door.
+lists_both_doors() {
+  "$WORK/plugins/moorfs.io~moorfs-flex/moorfs-flex" list | python3 -c 'import json, sys
+clients = json.load(sys.stdin)["clients"]
+assert len(clients) == 1 and clients[0]["state"] == "serving", clients
+targets = sorted(each["target"] for each in clients[0]["targets"] if each["mounted"])
+assert len(targets) == 2 and "/kubernetes.io~csi/" in "".join(targets) and "/moorfs.io~moorfs-flex/" in "".join(targets), targets'
 }
 expect_shared() {
   local try

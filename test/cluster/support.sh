@@ -368,7 +368,8 @@ start_cluster() {
   launch controller-manager kube-controller-manager --kubeconfig "$WORK/manager.kubeconfig" --leader-elect=false \
     --root-ca-file="$WORK/api.crt" --service-account-private-key-file="$WORK/account.key" \
     --use-service-account-credentials=true --cert-dir "$WORK/manager" --bind-address=127.0.0.1 \
-    --flex-volume-plugin-dir "$WORK/plugins" --kube-api-qps=200 --kube-api-burst=400
+    --flex-volume-plugin-dir "$WORK/plugins" --kube-api-qps=200 --kube-api-burst=400 \
+    --pvclaimbinder-sync-period=1s
   launch scheduler kube-scheduler --kubeconfig "$WORK/scheduler.kubeconfig" --leader-elect=false \
     --cert-dir "$WORK/scheduler" --bind-address=127.0.0.1
   start_kubelet
