@@ -232,16 +232,24 @@ class Node:
                 if os.path.isdir(p) and not os.path.ismount(p)]
 
     # ---- the end -------------------------------------------------------------
+    def show_logs(self, error):
+        print("--- %s failed: %s" % (self.name, error))
+        runtime = os.listdir(self.runtime) if os.path.isdir(self.runtime) else []
+        for log in [self.path("agent.log")] + [self.path("run", n) for n in runtime if n.endswith(".log")]:
+            if os.path.isfile(log):
+                with open(log, encoding="utf-8", errors="replace") as f:
+                    print("".join(["--- %s\n" % log] + f.readlines()[-25:]))
+
     def __exit__(self, kind, error, trace):
-        failed = kind is not None
-        if failed:
-            print("--- %s failed: %s" % (self.name, error))
-            for log in [self.path("agent.log")] + [self.path("run", n) for n in
-                                                   (os.listdir(self.runtime) if os.path.isdir(self.runtime) else [])
-                                                   if n.endswith(".log")]:
-                if os.path.isfile(log):
-                    with open(log, encoding="utf-8", errors="replace") as f:
-                        print("".join(["--- %s\n" % log] + f.readlines()[-25:]))
+        try:
+            if kind is not None:
+                self.show_logs(error)
+        finally:
+            # Also when nobody reads what we print.
+            self.clean()
+        return False
+
+    def clean(self):
         for agent in self.agents:
             agent.kill()
         for pid, _ in self.processes():
@@ -258,7 +266,6 @@ class Node:
                 break
             time.sleep(0.05)
         shutil.rmtree(self.top, ignore_errors=True)
-        return False
 
 
 def run(tests):
