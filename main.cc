@@ -9,7 +9,7 @@
 #include "csi/roles.h"
 #include "flex/door.h"
 #include "fs/admin/roles.h"
-#include "standalone/flex_standalone.h"
+#include "flex/standalone/flex_standalone.h"
 
 int main(int argc, char** argv) {
   using namespace moorfs::admin;

@@ -22,9 +22,10 @@ ARROWS = {
     # The words between the flex door and the agent; the door links with nothing else.
     "common/agent": ["common/base", "common/log", "common/os", "common/control"],
     "common/mount": ["common/config", "common/os", "common/control", "common/agent", "common/keeper"],
-    "flex": ["common/agent", "common/config", "common/control", "common/base", "common/os", "common/log"],
     # What `moorfs flex --standalone` executes: the door itself must link without the manager.
-    "standalone": ["flex", "common/mount", "common/config", "common/agent", "common/control"],
+    # Before "flex": a file belongs to the first row that names its folder.
+    "flex/standalone": ["flex", "common/mount", "common/config", "common/agent", "common/control"],
+    "flex": ["common/agent", "common/config", "common/control", "common/base", "common/os", "common/log"],
     "csi": ["common/mount", "common/config", "common/agent", "common/control"],
     "fs/format": ["common/base"],
     "fs/kv": ["fs/format", "common/base", "common/log", "common/os"],
@@ -35,7 +36,7 @@ ARROWS = {
     "fs/fuse": ["fs/vfs", "common/keeper", "common/control"],
     "fs/admin": ["fs/fuse", "fs/vfs", "fs/meta", "fs/chunk", "fs/kv", "fs/object", "fs/format",
                  "common/config", "common/control", "common/keeper"],
-    "main.cc": ["fs/admin", "flex", "csi", "standalone"],
+    "main.cc": ["fs/admin", "flex", "csi", "flex/standalone"],
 }
 # Single edges that do not open a whole folder: the key schema speaks in the engine's Key.
 EXTRA = {("fs/format/keys.h", "fs/kv/kv.h"), ("fs/format/keys.cc", "fs/kv/kv.h")}

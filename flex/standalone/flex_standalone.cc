@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#include "standalone/flex_standalone.h"
+#include "flex/standalone/flex_standalone.h"
 
 #include <unistd.h>
 
