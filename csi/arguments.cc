@@ -40,6 +40,7 @@ struct Common {
   std::string http;
   std::string log_level = "info";
   std::vector<std::string> fs;
+  std::vector<std::string> pod_fs;
   std::string default_fs;
 
   void Declare(CLI::App& app) {
@@ -52,7 +53,7 @@ struct Common {
     log::Level level;
     RETURN_IF_ERROR(Read(log::ParseLevel(log_level, &level), "read --log-level: known are debug, info, warning, error"));
     log::SetLevel(level);
-    ASSIGN_OR_RETURN_STATUS(*file_systems, FileSystems::Parse(fs, default_fs));
+    ASSIGN_OR_RETURN_STATUS(*file_systems, FileSystems::Parse(fs, default_fs, pod_fs));
     ASSIGN_OR_RETURN_STATUS(*csi_socket, SocketPathOf(endpoint));
     return Status::Ok();
   }
@@ -102,6 +103,10 @@ struct NodeWords : Common {
         ->type_name("DIR");
     app.add_option("--agent-socket", out.agent_socket, "Where the FlexVolume door finds us; 'none' for no door")
         ->type_name("PATH")->default_val(agent::kDefaultSocket);
+    app.add_option("--pod-fs", pod_fs,
+                   "A name of --fs that volumes described in a pod itself (inline flexVolume and CSI) may use: whoever "
+                   "may create a pod then reaches all of it; may repeat")
+        ->type_name("NAME")->expected(1)->take_all();
     app.add_option("--flex-trust", flex_trust,
                    "Who chose the options of inline flexVolumes: 'pod' refuses host paths, 'volume' takes them")
         ->type_name("WHO")->check(CLI::IsMember({"pod", "volume"}))->capture_default_str();

@@ -17,13 +17,18 @@ bool IsName(std::string_view text) {
 
 }  // namespace
 
-Result<FileSystems> FileSystems::Parse(const std::vector<std::string>& words, const std::string& default_name) {
+Result<FileSystems> FileSystems::Parse(const std::vector<std::string>& words, const std::string& default_name,
+                                       const std::vector<std::string>& open_to_pods) {
   FileSystems out;
   for (const std::string& word : words) TRY_VOID(config::AddFsName(word, &out.metas_));
   out.default_name_ = default_name;
   if (default_name.empty() && out.metas_.size() == 1) out.default_name_ = out.metas_.begin()->first;
   if (!default_name.empty() && !out.Knows(default_name)) {
     return Error(EINVAL, "read --default-fs: " + default_name + " is not given with --fs");
+  }
+  for (const std::string& name : open_to_pods) {
+    if (!out.Knows(name)) return Error(EINVAL, "read --pod-fs: " + name + " is not given with --fs");
+    out.open_to_pods_.insert(name);
   }
   return out;
 }

@@ -20,8 +20,9 @@ namespace moorfs::csi {
 class FileSystems {
  public:
   // EINVAL names the word that is no NAME=META, a name that is given twice, or
-  // a default that is not among them. With one file system, it is the default.
-  static Result<FileSystems> Parse(const std::vector<std::string>& words, const std::string& default_name);
+  // a default or name for pods that is not among them. With one file system, it is the default.
+  static Result<FileSystems> Parse(const std::vector<std::string>& words, const std::string& default_name,
+                                   const std::vector<std::string>& open_to_pods = {});
 
   // EINVAL: not known, with the remedy.
   Result<std::string> MetaOf(std::string_view name) const;
@@ -29,9 +30,11 @@ class FileSystems {
   // Empty when there are several and no default.
   const std::string& default_name() const { return default_name_; }
   const config::FsNames& all() const { return metas_; }
+  const config::PodFsNames& open_to_pods() const { return open_to_pods_; }
 
  private:
   config::FsNames metas_;
+  config::PodFsNames open_to_pods_;
   std::string default_name_;
 };
 

@@ -97,6 +97,7 @@ Status Node::StartDoors() {
   if (!arguments_.agent_socket.empty()) {
     ASSIGN_OR_RETURN_STATUS(agent_, mount::AgentServer::Start(*manager_, {.socket_path = arguments_.agent_socket,
                                                                           .fs_names = arguments_.file_systems.all(),
+                                                                          .pod_fs = arguments_.file_systems.open_to_pods(),
                                                                           .flex_trust = arguments_.flex_trust}));
   }
   if (!arguments_.registration_dir.empty()) {

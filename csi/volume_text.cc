@@ -41,6 +41,7 @@ Result<config::VolumeOptions> ParseVolumeText(const VolumeText& text, const File
   // kubelet makes up the id of an inline volume; a PersistentVolume's handle may name the file system.
   const std::string handle_fs = is_inline ? "" : config::ParseHandle(text.volume_id).fs;
   TRY_VOID(config::ResolveVolume(file_systems.all(), trust, handle_fs, &options));
+  TRY_VOID(config::CheckOpenToPods(file_systems.open_to_pods(), trust, options));
   if (text.read_only) options.read_only = true;
   return options;
 }

@@ -115,6 +115,12 @@ Status ResolveVolume(const FsNames& names, Trust trust, std::string_view handle_
                             "; `moorfs node --fs NAME=META` gives names");
 }
 
+Status CheckOpenToPods(const PodFsNames& open, Trust trust, const VolumeOptions& options) {
+  if (trust != Trust::kPod || open.contains(options.fs)) return Status::Ok();
+  return Status(EPERM, "the file system \"" + options.fs + "\" is not open to volumes that a pod describes itself: "
+                       "use a PersistentVolume, or ask the administrator for `moorfs node --pod-fs " + options.fs + "`");
+}
+
 std::string MountKeyText(const VolumeOptions& options) {
   // An embedded engine has one owner: whatever else two targets ask for, a
   // second client of the same volume could never start. So META alone is what

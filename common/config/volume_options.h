@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -117,6 +118,12 @@ Status AddFsName(std::string_view name_and_meta, FsNames* names);
 // of a volume handle's `handle_fs` (a name, or a META URL unless a pod chose
 // it). EINVAL says what is missing.
 Status ResolveVolume(const FsNames& names, Trust trust, std::string_view handle_fs, VolumeOptions* options);
+
+// Names that a volume may use which a pod describes itself; nothing else keeps
+// whoever may create a pod from every directory of that file system.
+using PodFsNames = std::set<std::string, std::less<>>;
+// After ResolveVolume. EPERM from Trust::kPod for a name that is not open.
+Status CheckOpenToPods(const PodFsNames& open, Trust trust, const VolumeOptions& options);
 
 // The options of the client, as `moorfs mount -o` takes them: what differs
 // from the defaults, in the table's order.

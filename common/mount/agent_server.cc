@@ -108,6 +108,7 @@ Result<PublishRequest> ReadPublish(const agent::FlexPublish& words, const AgentC
   PublishRequest out;
   ASSIGN_OR_RETURN(out.options, parser.Finish());
   TRY_VOID(config::ResolveVolume(config.fs_names, trust, "", &out.options));
+  TRY_VOID(config::CheckOpenToPods(config.pod_fs, trust, out.options));
   out.options.read_only = out.options.read_only || words.read_only;
   out.target = words.target;
   out.volume_id = words.volume_id;

@@ -24,6 +24,7 @@ namespace moorfs::mount {
 struct AgentConfig {
   std::string socket_path;
   config::FsNames fs_names;
+  config::PodFsNames pod_fs;
   // For inline flexVolumes: kPod, or kVolume where only administrators create
   // pods.
   config::Trust flex_trust = config::Trust::kPod;

@@ -6,6 +6,7 @@
 
 #include "common/control/client.h"
 #include "common/os/file.h"
+#include "common/os/mountinfo.h"
 
 namespace moorfs::admin {
 namespace {
@@ -14,6 +15,22 @@ using Json = nlohmann::json;
 
 // A client that is being replaced answers once the next one serves.
 constexpr int kAskMs = 3'000;
+
+// Where else its files are shown: binds of it, as the node agent makes for
+// each target, in this mount namespace.
+Json TargetsOf(const Json& status) {
+  Json out = Json::array();
+  const auto mounts = os::ReadMountInfo();
+  if (!mounts) return out;
+  const std::string device = status.value("device", ""), own = status.value("mountpoint", "");
+  for (const os::MountEntry& m : *mounts) {
+    if (device.empty() || m.Device() != device || m.mountpoint == own) continue;
+    out.push_back({{"path", m.mountpoint},
+                   {"directory", m.root},
+                   {"read_only", m.options == "ro" || m.options.starts_with("ro,")}});
+  }
+  return out;
+}
 
 }  // namespace
 
@@ -39,6 +56,7 @@ Json QueryMount(const keeper::RuntimePaths& paths) {
     out["state"] = "dead";
     out["client_pid"] = nullptr;
   }
+  out["targets"] = TargetsOf(out);
   return out;
 }
 

@@ -22,7 +22,7 @@ make_file_system() {
 }
 start_agent() {
   launch agent "$MOORFS" node --node-id "$NODE" --kubelet-root "$WORK/kubelet" --state-root "$WORK/state" \
-    --fs "demo=$META" --http "$HTTP"
+    --fs "demo=$META" --pod-fs demo --http "$HTTP"
 }
 agent_is_ready() { must_run agent && curl -sf -m 2 "http://$HTTP/readyz" >/dev/null; }
 start_controller() {

@@ -14,6 +14,8 @@
 namespace moorfs::admin {
 namespace {
 
+using Json = nlohmann::json;
+
 class MountCommand final : public Command {
  public:
   std::string Name() const override { return "mount"; }
@@ -38,7 +40,7 @@ void MountCommand::Declare(Arguments& a) {
             "Mount options: those below as NAME=VALUE, and ro, nosuid, nodev, noexec, noatime, relatime, sync, …");
   a.Flag("--foreground,-f", &request_.foreground, "Stay until the volume is unmounted, log to stderr");
   a.Flag("--read-only", &read_only_, "The same as -o ro");
-  a.Flag("--json", &json_, "Print JSON");
+  a.Flag("--json", &json_, "Print JSON; a failure is {\"error\": {\"errno\": N, \"message\": TEXT}}");
   for (const config::OptionSpec& spec : config::OptionTable()) {
     if ((spec.places & config::kMount) == 0 || spec.type == config::OptionType::kFlag) continue;
     a.Option(std::string("--") + spec.name, &flags_[spec.name], spec.metavar,
@@ -55,6 +57,10 @@ Status MountCommand::Run(Output& out) {
   if (read_only_) RETURN_IF_ERROR(parser.SetWords("ro"));
   ASSIGN_OR_RETURN_STATUS(request_.options, parser.Finish());
   auto ready = MountVolume(request_, out);
+  if (!ready && json_) {
+    out.Line(Json{{"error", {{"errno", ready.error().err()}, {"message", ready.error().message()}}}}
+                 .dump(-1, ' ', false, Json::error_handler_t::replace));
+  }
   if (!ready) return ready.error();
   if (request_.foreground) return Status::Ok();
   if (json_) {

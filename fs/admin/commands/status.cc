@@ -31,6 +31,10 @@ std::string Duration(int64_t s) {
 void Print(const Json& m, Output& out) {
   const auto text = [&](const char* key) { return m.contains(key) && m[key].is_string() ? m[key].get<std::string>() : ""; };
   out.Line(text("mountpoint") + ": " + text("state"));
+  for (const Json& target : m.value("targets", Json::array())) {
+    out.Line("  target   " + Printable(target.value("path", "")) + " shows " + Printable(target.value("directory", "")) +
+             (target.value("read_only", false) ? ", read-only" : ""));
+  }
   out.Line("  volume   " + text("volume") + " (" + text("uuid") + ")" + (m.value("read_only", false) ? ", read-only" : ""));
   out.Line("  meta     " + text("meta"));
   out.Line("  store    " + text("store"));

@@ -53,6 +53,8 @@ AgentConfig ConfigWith(config::Trust trust) {
   AgentConfig config;
   config.flex_trust = trust;
   REQUIRE(config::AddFsName("main=leveldb:/srv/main", &config.fs_names).ok());
+  REQUIRE(config::AddFsName("closed=leveldb:/srv/closed", &config.fs_names).ok());
+  config.pod_fs.insert("main");
   return config;
 }
 
@@ -142,6 +144,7 @@ TEST_CASE("a refused request never reaches the manager") {
                           Json{{"cmd", "unpublish"}, {"protocol", 1}, {"target", 7}}}) {
     CHECK(AnswerAgent(manager, config, bad).error().err() == EINVAL);
   }
+  CHECK(AnswerAgent(manager, config, agent::EncodePublish(Words({{"fs", "closed"}}))).error().err() == EPERM);
   CHECK(AnswerAgent(manager, config, {{"cmd", "reboot"}, {"protocol", 1}}).error().err() == EOPNOTSUPP);
   for (const Json& protocol : {Json(0), Json(2), Json("1"), Json(nullptr)}) {
     const Status s = AnswerAgent(manager, config, {{"cmd", "unpublish"}, {"protocol", protocol}, {"target", "/k/t"}}).error();
@@ -165,7 +168,7 @@ TEST_CASE("the socket is root's, replaces a dead one, and answers all four comma
     CHECK((st.st_mode & 0777) == 0600);
     const auto ping = control::Call(config.socket_path, {{"cmd", "ping"}, {"protocol", 1}}, {});
     REQUIRE(ping);
-    CHECK(ping->at("fs") == Json{"main"});
+    CHECK(ping->at("fs") == Json({"closed", "main"}));
     CHECK(ping->at("flex_trust") == "pod");
     CHECK(control::Call(config.socket_path, agent::EncodePublish(Words({{"fs", "main"}})), {})->at("device") == "0:57");
     CHECK(control::Call(config.socket_path, agent::EncodeUnpublish("/k/t"), {}));

@@ -140,7 +140,7 @@ inline std::shared_ptr<grpc::Channel> Dial(const std::string& path, const std::s
 // Both roles' services on one socket, with the file systems `main` and `other`.
 struct Served {
   explicit Served(int max_threads = 32) {
-    auto parsed = FileSystems::Parse({"main=leveldb:/srv/main", "other=leveldb:/srv/other"}, "main");
+    auto parsed = FileSystems::Parse({"main=leveldb:/srv/main", "other=leveldb:/srv/other"}, "main", {"main"});
     REQUIRE(parsed);
     file_systems = std::move(*parsed);
     identity = MakeIdentityService(observer);

@@ -140,9 +140,14 @@ TEST_CASE("an inline volume names a file system and nothing of the host") {
   auto& context = *request.mutable_volume_context();
   context["csi.storage.k8s.io/ephemeral"] = "true";
   SECTION("by name it is published") {
-    context["fs"] = "other";
+    context["fs"] = "main";
     REQUIRE(Publish(s, request).ok());
-    CHECK(s.manager.last.options.meta == "leveldb:/srv/other");
+    CHECK(s.manager.last.options.meta == "leveldb:/srv/main");
+  }
+  SECTION("one that is not open to pods is refused") {
+    context["fs"] = "other";
+    CHECK(Publish(s, request).error_code() == StatusCode::PERMISSION_DENIED);
+    CHECK(s.manager.publishes == 0);
   }
   SECTION("without a name it is refused") {
     CHECK(Publish(s, request).error_code() == StatusCode::INVALID_ARGUMENT);
