@@ -39,5 +39,8 @@ with Node("publish") as node:
     with open("/proc/%d/smaps_rollup" % agent.process.pid, encoding="ascii") as f:
         pss = [line.split()[1] for line in f if line.startswith("Pss:")][0]
     print("manager: PSS %.1f MiB, %s" % (int(pss) / 1024, agent.ask("threads")))
+    # The peer's client is a pod each time; its figures are not of this run.
+    print("for comparison, JuiceFS CSI 0.32 on such a machine: pod Running 15.7 s with a new mount pod, "
+          "1.0-1.9 s with a present one; driver 55 MB resident")
     for i in range(N):
         check(agent.ask("unpublish " + node.target("t%d" % i)) == "ok", "unpublish")
