@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   if (role == "client") return ClientMain();
   if (role == "node") return moorfs::csi::NodeMain(argc, argv);
   if (role == "csi") return moorfs::csi::AskMain(argc, argv);
+  if (role == "lint-volumes") return moorfs::csi::LintMain(argc, argv);
   if (role == "controller") return moorfs::csi::ControllerMain(argc, argv);
   if (role == "flex") return moorfs::flex::DoorMain(argc, argv, "/proc/self/exe");
   if (role == "flex-standalone") return moorfs::standalone::FlexStandaloneMain();

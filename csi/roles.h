@@ -16,4 +16,7 @@ int ControllerMain(int argc, char** argv);
 // `moorfs csi METHOD [JSON]`: one call to a CSI socket by hand.
 int AskMain(int argc, char** argv);
 
+// `moorfs lint-volumes [FILE]`: what is wrong with PersistentVolumes.
+int LintMain(int argc, char** argv);
+
 }  // namespace moorfs::csi

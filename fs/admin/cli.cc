@@ -94,7 +94,8 @@ int CliMain(int argc, char** argv) {
   CLI::App root("MoorFS: a POSIX file system over a metadata engine and an object store", "moorfs");
   root.footer("Example:\n  moorfs format leveldb:/srv/meta --store file:/srv/data\n"
               "  moorfs mount leveldb:/srv/meta /mnt\n  moorfs umount /mnt\n"
-              "Each command has its own help: moorfs mount --help");
+              "Each command has its own help: moorfs mount --help\n"
+              "For kubelet and by hand: moorfs node, controller, flex, csi, lint-volumes");
   bool version = false;
   root.add_flag("--version", version, "Print the version");
   std::vector<Entry> entries;
