@@ -362,7 +362,8 @@ TEST_CASE("the mount key is of the volume alone") {
 
 TEST_CASE("random bytes never crash the parser, and what it takes from a pod stays in its bounds") {
   std::mt19937 random(7);
-  const std::string alphabet = std::string("a/bfmorsuy-_=,.:#$ \n\0\xc3\xbc\xff\"'0159KMG", 39);
+  using namespace std::string_literals;
+  const std::string alphabet = "a/bfmorsuy-_=,.:#$ \n\0\xc3\xbc\xff\"'0159KMG"s;  // with the NUL inside
   std::vector<std::string> names = {"subdir", "fs", "mount-options", "ro", "create_subdir"};
   size_t taken = 0;
   for (int round = 0; round < 20'000; ++round) {
