@@ -13,5 +13,7 @@ namespace moorfs {
 
 void AppendPrintable(std::string_view text, std::string* out);
 std::string Printable(std::string_view text);
+// A URL as it may be shown: "redis://user:secret@host" loses the secret.
+std::string RedactUrl(std::string_view url);
 
 }  // namespace moorfs

@@ -21,6 +21,7 @@
 #include <mutex>
 #include <set>
 
+#include "common/base/text.h"
 #include "common/base/units.h"
 #include "common/keeper/runtime_dir.h"
 #include "common/log/log.h"
@@ -44,16 +45,6 @@ Result<std::string> BootId() {
   ASSIGN_OR_RETURN(std::string id, os::ReadFile("/proc/sys/kernel/random/boot_id", 256));
   while (!id.empty() && id.back() == '\n') id.pop_back();
   return id;
-}
-
-// "redis://user:secret@host/0" loses the secret.
-std::string Redacted(const std::string& url) {
-  const size_t scheme = url.find("://");
-  const size_t at = url.rfind('@');
-  if (scheme == std::string::npos || at == std::string::npos || at < scheme) return url;
-  const size_t colon = url.find(':', scheme + 3);
-  if (colon == std::string::npos || colon > at) return url;
-  return url.substr(0, colon + 1) + "***" + url.substr(at);
 }
 
 class Manager final : public MountManager {
@@ -124,7 +115,7 @@ class Manager final : public MountManager {
       const ClientHealth health = made_.launcher->Probe(record);
       ClientInfo info;
       info.mount_key = record.mount_key;
-      info.meta = Redacted(record.spec.meta);
+      info.meta = RedactUrl(record.spec.meta);
       info.source = made_.launcher->SourcePath(record);
       info.client_pid = health.client_pid;
       info.keeper_pid = health.keeper_pid;

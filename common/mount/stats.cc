@@ -70,41 +70,33 @@ void StatsProber::Keep(const std::set<std::string>& mount_keys) {
 Result<VolumeStats> StatsProber::Ask(const std::string& mount_key, const std::string& device, const std::string& root,
                                      Deadline deadline) {
   const auto client = ClientOf(mount_key);
+  // The last numbers with what is wrong; under the client's mutex.
+  const auto abnormal = [&](const std::string& condition) {
+    VolumeStats stats;
+    if (const auto it = client->last.find(root); it != client->last.end()) stats = it->second;
+    stats.abnormal = true;
+    stats.condition = condition;
+    return stats;
+  };
   const auto old_numbers = [&](const std::string& trouble) {
     const std::lock_guard lock(client->mutex);
     if (!trouble.empty()) {
       client->trouble = trouble;
       client->quiet_until_ns = MonotonicNs() + kQuietNs;
     }
-    VolumeStats stats;
-    if (const auto it = client->last.find(root); it != client->last.end()) stats = it->second;
-    stats.abnormal = true;
-    stats.condition = client->trouble.empty() ? "its client does not answer" : client->trouble;
-    return stats;
+    return abnormal(client->trouble.empty() ? "its client does not answer" : client->trouble);
   };
-  {
+  // What was found out a moment ago is not asked again.
+  const auto known_trouble = [&]() -> std::optional<VolumeStats> {
     const std::lock_guard lock(client->mutex);
-    if (MonotonicNs() < client->quiet_until_ns) {
-      VolumeStats stats;
-      if (const auto it = client->last.find(root); it != client->last.end()) stats = it->second;
-      stats.abnormal = true;
-      stats.condition = client->trouble;
-      return stats;
-    }
-  }
+    if (MonotonicNs() >= client->quiet_until_ns) return std::nullopt;
+    return abnormal(client->trouble);
+  };
+  if (auto stats = known_trouble()) return *stats;
   const std::unique_lock turn(client->turn, std::chrono::milliseconds(deadline.LeftMs()));
   if (!turn) return old_numbers("");
-  {
-    // The one before us may have found out.
-    const std::lock_guard lock(client->mutex);
-    if (MonotonicNs() < client->quiet_until_ns) {
-      VolumeStats stats;
-      if (const auto it = client->last.find(root); it != client->last.end()) stats = it->second;
-      stats.abnormal = true;
-      stats.condition = client->trouble;
-      return stats;
-    }
-  }
+  // The one before us may have found out.
+  if (auto stats = known_trouble()) return *stats;
   for (;;) {
     if (client->open && client->open_device != device) client->open.reset();
     if (!client->open) {

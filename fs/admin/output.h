@@ -34,7 +34,5 @@ class Output {
   int64_t last_progress_ns_ = 0;
 };
 
-// A URL as it may be shown: "redis://user:secret@host" loses the secret.
-std::string RedactUrl(std::string_view url);
 
 }  // namespace moorfs::admin
