@@ -20,7 +20,9 @@ shopt -s inherit_errexit
 
 CLUSTER=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOP=$(cd "$CLUSTER/../.." && pwd)
-API=https://127.100.0.1
+API_IP=10.77.2.1   # the first address of the services' range
+API=https://$API_IP
+POD_NET=10.77.1.0/24
 NODE=node
 NODE_IP=10.77.0.1
 CRI=/run/containerd/containerd.sock
@@ -111,6 +113,7 @@ inside() {
   keep_sysctls
   ip link set lo up
   ip address add "$NODE_IP/32" dev lo
+  ip address add "$API_IP/32" dev lo
   trap on_exit EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM HUP
@@ -233,7 +236,7 @@ write_keys() {
   openssl ecparam -name prime256v1 -genkey -noout -out "$WORK/account.key" 2>/dev/null
   openssl ec -in "$WORK/account.key" -pubout -out "$WORK/account.pub" 2>/dev/null
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=moorfs-cluster \
-    -addext 'subjectAltName=IP:127.100.0.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc' \
+    -addext "subjectAltName=IP:$API_IP,IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc" \
     -keyout "$WORK/api.key" -out "$WORK/api.crt" 2>/dev/null
 }
 
@@ -261,7 +264,11 @@ END
 }
 
 write_containerd_config() {
-  printf '%s\n' '{"cniVersion":"0.4.0","name":"lo","plugins":[{"type":"loopback"}]}' >"$WORK/cni/lo.conflist"
+  # A network for pods that do not use the node's: a veth pair each, routed.
+  cat >"$WORK/cni/pods.conflist" <<END
+{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "dataDir": "/run/cni",
+  "ranges": [[{"subnet": "$POD_NET"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
+END
   # native: works on every file system. restrict_oom_score_adj: without
   # CAP_SYS_RESOURCE runc may not lower it, and every sandbox would fail.
   cat >"$WORK/containerd.toml" <<END
@@ -310,10 +317,10 @@ audit_policy() {
 }
 
 start_api() {
-  launch apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address=127.100.0.1 --secure-port=443 \
+  launch apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address="$API_IP" --secure-port=443 \
     --advertise-address="$NODE_IP" \
     --tls-cert-file="$WORK/api.crt" --tls-private-key-file="$WORK/api.key" --cert-dir="$WORK/api" \
-    --service-cluster-ip-range=127.100.0.0/24 --endpoint-reconciler-type=none \
+    --service-cluster-ip-range=10.77.2.0/24 --endpoint-reconciler-type=none \
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$WORK/account.pub" \
     --service-account-signing-key-file="$WORK/account.key" --token-auth-file="$WORK/tokens.csv" \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
