@@ -14,6 +14,7 @@
 #
 # In: MOORFS, MOORFS_FLEX  the binaries
 #     KEEP=1               leaves the logs in $WORK.kept when the script fails
+#     AUDIT=1              the API server logs requests (audit.sh reads that)
 
 set -euo pipefail
 shopt -s inherit_errexit
@@ -25,9 +26,15 @@ API=https://$API_IP
 POD_NET=10.77.1.0/24
 NODE=node
 NODE_IP=10.77.0.1
+SECOND_NODE=second
+SECOND_IP=10.77.0.2
+SECOND_NET=10.77.3.0/24
 CRI=/run/containerd/containerd.sock
 packages=(etcd-server containerd runc busybox-static containernetworking-plugins openssl curl iproute2)
 STEP_START=$EPOCHREALTIME
+
+# shellcheck source=test/cluster/node.sh
+. "$CLUSTER/node.sh"
 
 say() { printf '%s\n' "$*"; }
 die() { say "FAILED: $*"; exit 1; }
@@ -103,7 +110,9 @@ inside() {
   fi
   PATH=$BIN:$PATH
   export KUBECONFIG=$WORK/admin.kubeconfig HOME=$WORK/home TMPDIR=$WORK/tmp
-  mkdir -p "$WORK"/{log,pid,tmp,home,cni,plugins,kubelet}
+  KUBELET_ROOT=$WORK/kubelet
+  PLUGINS=$WORK/plugins
+  mkdir -p "$WORK"/{log,pid,tmp,home,cni} "$KUBELET_ROOT" "$PLUGINS"
   drop_copies_of_mounts
   # kubelet and containerd want shared mounts; shared among ourselves only.
   mount --make-rshared /
@@ -259,64 +268,28 @@ admin admin system:masters
 manager system:kube-controller-manager
 scheduler system:kube-scheduler
 kubelet system:node:$NODE system:nodes
+$SECOND_NODE system:node:$SECOND_NODE system:nodes
 provisioner moorfs-provisioner -
 END
 }
 
-write_containerd_config() {
-  # A network for pods that do not use the node's: a veth pair each, routed.
-  cat >"$WORK/cni/pods.conflist" <<END
-{"cniVersion": "0.4.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": {"type": "host-local", "dataDir": "/run/cni",
-  "ranges": [[{"subnet": "$POD_NET"}]], "routes": [{"dst": "0.0.0.0/0"}]}}]}
-END
-  # native: works on every file system. restrict_oom_score_adj: without
-  # CAP_SYS_RESOURCE runc may not lower it, and every sandbox would fail.
-  cat >"$WORK/containerd.toml" <<END
-version = 2
-root = "$WORK/containerd"
-state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.aufs",
-  "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs"]
-[grpc]
-  address = "$CRI"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "moorfs.test/pause:1"
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "$WORK/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-END
-}
-
-write_kubelet_config() {
-  # Anonymous: nobody but us is in this network namespace, and the API server
-  # reaches kubelet for exec and logs without a certificate of its own.
-  cat >"$WORK/kubelet.yaml" <<END
-apiVersion: kubelet.config.k8s.io/v1beta1
-kind: KubeletConfiguration
-authentication: {anonymous: {enabled: true}, webhook: {enabled: false}}
-authorization: {mode: AlwaysAllow}
-cgroupDriver: cgroupfs
-failCgroupV1: false
-failSwapOn: false
-containerRuntimeEndpoint: unix://$CRI
-volumePluginDir: $WORK/plugins
-podLogsDir: $WORK/log/pods
-evictionHard: {memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%"}
-imageGCHighThresholdPercent: 100
-makeIPTablesUtilChains: false
-nodeStatusUpdateFrequency: 2s
-shutdownGracePeriod: 0s
-END
-}
-
+# Everything that MoorFS asks, and every change by whomever.
 audit_policy() {
-  printf '%s\n' 'apiVersion: audit.k8s.io/v1' 'kind: Policy' 'omitStages: [RequestReceived]' 'rules: [{level: Metadata}]'
+  cat <<END
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: Metadata, userGroups: ["system:serviceaccounts:moorfs-system"]}
+- {level: None, verbs: [get, list, watch]}
+- {level: None, resources: [{group: coordination.k8s.io, resources: [leases]}], namespaces: [kube-node-lease, kube-system]}
+- {level: Metadata}
+END
 }
 
 start_api() {
+  local audit=()
+  [ -z "${AUDIT:-}" ] || audit=(--audit-policy-file="$WORK/audit.yaml" --audit-log-path="$WORK/log/audit.json")
   launch apiserver kube-apiserver --etcd-servers=http://127.0.0.1:2379 --bind-address="$API_IP" --secure-port=443 \
     --advertise-address="$NODE_IP" \
     --tls-cert-file="$WORK/api.crt" --tls-private-key-file="$WORK/api.key" --cert-dir="$WORK/api" \
@@ -324,39 +297,13 @@ start_api() {
     --service-account-issuer=https://kubernetes.default.svc --service-account-key-file="$WORK/account.pub" \
     --service-account-signing-key-file="$WORK/account.key" --token-auth-file="$WORK/tokens.csv" \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction --allow-privileged=true \
-    --kubelet-preferred-address-types=InternalIP --audit-policy-file="$WORK/audit.yaml" \
-    --audit-log-path="$WORK/log/audit.json" --profiling=false
+    --kubelet-preferred-address-types=InternalIP --profiling=false "${audit[@]}"
 }
 api_is_ready() {
   must_run etcd
   must_run apiserver
   timeout 5 kubectl get --raw /readyz >/dev/null 2>&1
 }
-
-start_containerd() { launch containerd containerd --config "$WORK/containerd.toml"; }
-ctr() { command ctr -a "$CRI" -n k8s.io "$@"; }
-import_images() {
-  "$CLUSTER/image" "$WORK/pause.tar" moorfs.test/pause:1 "$BIN/pause=/pause" -- /pause
-  "$CLUSTER/image" "$WORK/busybox.tar" moorfs.test/busybox:1 "$(command -v busybox)=/bin/busybox"
-  eventually 20 "containerd answers" ctr version >/dev/null 2>&1
-  ctr images import "$WORK/pause.tar" >/dev/null
-  ctr images import "$WORK/busybox.tar" >/dev/null
-}
-
-start_kubelet() {
-  # shellcheck disable=SC2016
-  launch kubelet bash -c 'echo $$ >"$0/cgroup.procs" && exec "$@"' "$(kubelet_group)" \
-    kubelet --config "$WORK/kubelet.yaml" --kubeconfig "$WORK/kubelet.kubeconfig" --root-dir "$WORK/kubelet" \
-    --cert-dir "$WORK/kubelet-pki" --hostname-override "$NODE" --node-ip "$NODE_IP"
-}
-# As systemd ends a service: everything in its control group, at once.
-kill_kubelet() {
-  local group
-  group=$(kubelet_group)
-  xargs -r kill -9 <"$group/cgroup.procs" 2>/dev/null || true
-  finish kubelet KILL
-}
-kubelet_is_healthy() { curl -sf -m 2 http://127.0.0.1:10248/healthz >/dev/null; }
 
 start_cluster() {
   mkdir -p "$WORK/api"
@@ -375,7 +322,7 @@ start_cluster() {
   launch controller-manager kube-controller-manager --kubeconfig "$WORK/manager.kubeconfig" --leader-elect=false \
     --root-ca-file="$WORK/api.crt" --service-account-private-key-file="$WORK/account.key" \
     --use-service-account-credentials=true --cert-dir "$WORK/manager" --bind-address=127.0.0.1 \
-    --flex-volume-plugin-dir "$WORK/plugins" --kube-api-qps=200 --kube-api-burst=400 \
+    --flex-volume-plugin-dir "$PLUGINS" --kube-api-qps=200 --kube-api-burst=400 \
     --pvclaimbinder-sync-period=1s
   launch scheduler kube-scheduler --kubeconfig "$WORK/scheduler.kubeconfig" --leader-elect=false \
     --cert-dir "$WORK/scheduler" --bind-address=127.0.0.1
@@ -392,11 +339,7 @@ stop_cluster() {
   for each in kubelet scheduler controller-manager apiserver etcd; do
     finish "$each"
   done
-  # containerd leaves its shims running, by design.
-  local shims
-  shims=$(list_processes | awk -v s="-address $CRI" 'index($0, s) { print $1 }')
-  finish containerd
-  xargs -r kill -9 <<<"$shims" 2>/dev/null || true
+  stop_containerd
 }
 # "PID COMMAND LINE" of everything in this process namespace but kernel threads and zombies.
 list_processes() {
