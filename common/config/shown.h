@@ -19,6 +19,6 @@ std::string Shown(std::string_view text);
 // plain form, so that two spellings are one volume. Never quotes it: other
 // engines have passwords there.
 Status MetaInto(std::string_view value, std::string* out);
-Status CheckFsName(std::string_view name);
+inline constexpr std::string_view kLevelDb = "leveldb:";
 
 }  // namespace moorfs::config

@@ -14,8 +14,6 @@
 namespace moorfs::config {
 namespace {
 
-constexpr std::string_view kLevelDb = "leveldb:";
-
 bool IsUrl(std::string_view text) {
   const size_t colon = text.find(':');
   return colon != std::string_view::npos && colon > 0 && std::islower(static_cast<unsigned char>(text[0])) != 0 &&

@@ -112,6 +112,8 @@ const char* TrustName(Trust trust);
 
 // Names of file systems at a node: what `--fs NAME=META` says.
 using FsNames = std::map<std::string, std::string, std::less<>>;
+// EINVAL, and what a name may be.
+Status CheckFsName(std::string_view name);
 // Adds one "NAME=META". EINVAL names what is wrong with it; never quotes META.
 Status AddFsName(std::string_view name_and_meta, FsNames* names);
 // Makes `options->meta` of `options->fs`, or, where the options have neither,
