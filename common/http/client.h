@@ -23,6 +23,9 @@ struct ClientConfig {
   std::string user_agent = "moorfs";
   int connect_timeout_ms = 3'000;
   size_t max_body_bytes = 64 << 20;
+  // "http://host:port". Empty: none, whatever HTTPS_PROXY and the like say:
+  // somebody must have meant this client.
+  std::string proxy;
 };
 
 struct Request {
@@ -31,6 +34,7 @@ struct Request {
   std::vector<std::string> headers;  // "Name: value"
   std::string body;
   int timeout_ms = 10'000;  // of the whole exchange; of silence in Stream()
+  int begin_timeout_ms = 0;  // Stream(): of silence before the body begins; 0: timeout_ms
 };
 
 struct Response {
@@ -47,7 +51,8 @@ class Client {
   // connection, TLS), ETIMEDOUT, EPIPE (the answer ended too early: it may have
   // been acted on), EMSGSIZE.
   virtual Result<Response> Do(const Request& request) = 0;
-  // Gives pieces of a 200's body to `on_data` as they come, until it returns
+  // Gives pieces of a 200's body to `on_data` as they come (an empty one when it
+  // begins, though no data may follow for long), until it returns
   // false, `stop` becomes readable (a descriptor; -1: never), or the stream
   // ends. Another status is returned with its body.
   virtual Result<Response> Stream(const Request& request, int stop,

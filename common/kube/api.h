@@ -41,6 +41,9 @@ struct ApiConfig {
   std::string ca_file;
   std::string token_file;
   int timeout_ms = 5'000;  // of a call with all its attempts
+  // "http://host:port". Empty: none. HTTPS_PROXY is not asked: it is meant for
+  // the internet, and a pod that inherits it would lose the API.
+  std::string proxy;
 };
 // From KUBERNETES_SERVICE_HOST, …_PORT and the service account's directory.
 // ENOENT says that this is no pod, and what to give instead.
@@ -72,7 +75,8 @@ class Api {
   // OK also when it is gone already (with a uid: when that one is).
   virtual Status Delete(const std::string& path, const DeleteOptions& options) = 0;
 
-  // One LIST (in pages), then a WATCH with bookmarks, again and again, for the
+  // The Api must outlive it. Objects come without metadata.managedFields, which
+  // are half of a pod's size. One LIST (in pages), then a WATCH with bookmarks, again and again, for the
   // life of the returned object. After each list `on_synced` is called with
   // everything that is there: what is missing from it is gone. Then events in
   // order. Callbacks run on the watch's own thread and must not block. A broken

@@ -17,11 +17,13 @@ ARROWS = {
     "common/config": ["common/base", "common/log", "common/os"],
     "common/os": ["common/base", "common/log"],
     "common/control": ["common/base", "common/log", "common/os"],
+    "common/http": ["common/base", "common/log", "common/os"],
+    "common/kube": ["common/http", "common/base", "common/log", "common/os"],
     # The keeper answers the mount's control socket.
     "common/keeper": ["common/base", "common/log", "common/os", "common/control"],
     # The words between the flex door and the agent; the door links with nothing else.
     "common/agent": ["common/base", "common/log", "common/os", "common/control"],
-    "common/mount": ["common/config", "common/os", "common/control", "common/agent", "common/keeper"],
+    "common/mount": ["common/kube", "common/config", "common/os", "common/control", "common/agent", "common/keeper", "common/kube"],
     # What `moorfs flex --standalone` executes: the door itself must link without the manager.
     # Before "flex": a file belongs to the first row that names its folder.
     "flex/standalone": ["flex", "common/mount", "common/config", "common/agent", "common/control"],
@@ -36,7 +38,9 @@ ARROWS = {
     "fs/fuse": ["fs/vfs", "common/keeper", "common/control"],
     "fs/admin": ["fs/fuse", "fs/vfs", "fs/meta", "fs/chunk", "fs/kv", "fs/object", "fs/format",
                  "common/config", "common/control", "common/keeper"],
-    "main.cc": ["fs/admin", "flex", "csi", "flex/standalone"],
+    # It puts files onto a host; what they do is not its business.
+    "installer": ["common/base", "common/log", "common/os", "common/control", "common/agent", "common/config"],
+    "main.cc": ["installer", "fs/admin", "flex", "csi", "flex/standalone"],
 }
 # Single edges that do not open a whole folder: the key schema speaks in the engine's Key.
 EXTRA = {("fs/format/keys.h", "fs/kv/kv.h"), ("fs/format/keys.cc", "fs/kv/kv.h")}
@@ -45,7 +49,7 @@ EXTRA = {("fs/format/keys.h", "fs/kv/kv.h"), ("fs/format/keys.cc", "fs/kv/kv.h")
 HOLDERS = {
     "leveldb/": ["fs/kv/leveldb"],
     "fuse": ["fs/fuse"],
-    "CLI/": ["fs/admin", "csi", "main.cc"],
+    "CLI/": ["fs/admin", "csi", "installer", "main.cc"],
     "Poco/": ["csi"],
     "lz4": ["fs/format"],
     "zstd": ["fs/format"],
@@ -53,7 +57,8 @@ HOLDERS = {
     "grpc": ["csi"],
     "google/protobuf": ["csi"],
     "prometheus/": ["csi"],
-    "openssl/": ["common/mount"],
+    "openssl/": ["common/mount", "installer"],
+    "curl/": ["common/http"],
     "catch2/": [],
 }
 

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Uses common/kube against a real API server; test/kube/run starts both.
+//   kube_driver calls                 one call of each kind and each precondition
+//   kube_driver watch SECONDS OUT     writes what it sees; the state at the end, as lines "name version"
+//   kube_driver storm COUNT THREADS   adds up an annotation, watched; the sum must be exact
+//   kube_driver events COUNT          one event, COUNT times
+//   kube_driver loop SECONDS          a GET every 50 ms; each must succeed
+//   kube_driver cost COUNT            what a GET costs us in time and memory
+// In: KUBE_SERVER, KUBE_CA, KUBE_TOKEN, KUBE_NS, and KUBE_TIMEOUT_MS
+
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "common/kube/api.h"
+#include "common/kube/pod.h"
+
+namespace moorfs::kube {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+[[noreturn]] void Fail(const std::string& what) {
+  std::fprintf(stderr, "FAILED: %s\n", what.c_str());
+  std::_Exit(1);
+}
+void Must(bool so, const std::string& what) {
+  if (!so) Fail(what);
+}
+template <typename T>
+T Must(Result<T> result, const std::string& what) {
+  if (!result) Fail(what + ": " + result.error().ToString());
+  return std::move(*result);
+}
+template <typename T>
+void MustFail(const Result<T>& result, int err, const std::string& what) {
+  if (result) Fail(what + ": it succeeded");
+  if (result.error().err() != err) Fail(what + ": not " + ErrnoName(err) + " but " + result.error().ToString());
+}
+void MustFail(const Status& status, int err, const std::string& what) {
+  if (status.err() != err) Fail(what + ": not " + ErrnoName(err) + " but " + status.ToString());
+}
+
+std::string Env(const char* name, const char* otherwise = "") {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : value;
+}
+
+std::unique_ptr<Api> Connect() {
+  ApiConfig config{Env("KUBE_SERVER"), Env("KUBE_CA"), Env("KUBE_TOKEN")};
+  config.timeout_ms = std::atoi(Env("KUBE_TIMEOUT_MS", "5000").c_str());
+  return Must(Api::Create(config), "connect");
+}
+
+std::string Pods() { return PodsOf(Env("KUBE_NS", "moorfs-mounts")); }
+
+Json PodNamed(const std::string& name) {
+  return {{"apiVersion", "v1"},
+          {"kind", "Pod"},
+          {"metadata", {{"name", name}, {"labels", {{"moorfs.io/node", "node"}}}}},
+          {"spec",
+           {{"automountServiceAccountToken", false},
+            {"restartPolicy", "Never"},
+            {"containers", Json::array({{{"name", "main"}, {"image", "moorfs.test/none:1"}}})}}}};
+}
+std::string VersionOf(const Json& object) { return object["metadata"]["resourceVersion"]; }
+std::string UidOf(const Json& object) { return object["metadata"]["uid"]; }
+Json Annotate(const std::string& key, const Json& value) { return {{"metadata", {{"annotations", {{key, value}}}}}}; }
+
+void Calls() {
+  auto api = Connect();
+  const std::string path = Must(ObjectPath(Pods(), "calls"), "path");
+  MustFail(api->Get(path), ENOENT, "get what is not there");
+  MustFail(api->MergePatch(path, Annotate("a", "b")), ENOENT, "patch what is not there");
+  Must(api->Delete(path, {}).ok(), "delete what is not there");
+  const Json made = Must(api->Create(Pods(), PodNamed("calls")), "create");
+  MustFail(api->Create(Pods(), PodNamed("calls")), EEXIST, "create it again");
+  Must(UidOf(Must(api->Get(path), "get")) == UidOf(made), "the object read is the one made");
+  MustFail(api->Create(Pods(), PodNamed("NOT_A_NAME")), EINVAL, "create with a bad name");
+
+  Json patch = Annotate("moorfs.io/ref-1", "pods/x");
+  patch["metadata"]["resourceVersion"] = VersionOf(made);
+  const Json patched = Must(api->MergePatch(path, patch), "patch with the present version");
+  Must(patched["metadata"]["annotations"]["moorfs.io/ref-1"] == "pods/x", "the annotation is there");
+  MustFail(api->MergePatch(path, patch), kErrnoConflict, "patch with the old version");
+  Json other = Annotate("moorfs.io/ref-1", nullptr);
+  other["metadata"]["uid"] = "11111111-2222-3333-4444-555555555555";
+  MustFail(api->MergePatch(path, other), kErrnoConflict, "patch with another's uid");
+  other["metadata"]["uid"] = UidOf(made);
+  const Json cleared = Must(api->MergePatch(path, other), "patch with its uid, removing a key");
+  Must(!cleared["metadata"].contains("annotations"), "the annotation is gone");
+
+  const auto pod = Must(ParsePod(cleared), "parse");
+  Must(pod.name == "calls" && pod.phase == "Pending" && pod.image == "moorfs.test/none:1" && Trouble(pod).ok(),
+       "a young pod has no trouble");
+  const auto ready = api->MergePatch(path + "/status", {{"status", {{"phase", "Failed"}, {"reason", "Evicted"}}}});
+  const auto failed = Must(ParsePod(Must(ready, "patch the status")), "parse");
+  Must(failed.Ended() && Trouble(failed).err() == ENOSPC, "an evicted pod wants room");
+
+  MustFail(api->Delete(path, {.uid = UidOf(made), .resource_version = VersionOf(made)}), kErrnoConflict,
+           "delete with the old version");
+  Must(api->Delete(path, {.uid = other["metadata"]["uid"] == "" ? "" : "11111111-2222-3333-4444-555555555555"}).ok(),
+       "delete with another's uid: that one is gone");
+  Must(UidOf(Must(api->Get(path), "get")) == UidOf(made), "it is still there");
+  const std::string version = VersionOf(Must(api->Get(path), "get"));
+  Must(api->Delete(path, {.uid = UidOf(made), .resource_version = version, .grace_s = 0}).ok(), "delete it");
+  MustFail(api->Get(path), ENOENT, "it is gone");
+  MustFail(api->Get("/api/v1/nodes"), EPERM, "what the role does not allow");
+  const auto c = api->GetCounters();
+  Must(c.retries == 0 && c.failures == 0 && c.writes > 8, "nothing was tried twice");
+}
+
+// What a watch reports, as a table.
+class Seen {
+ public:
+  explicit Seen(std::FILE* out) : out_(out) {}
+  Api::WatchCallbacks Callbacks() {
+    return {[this](const std::vector<Json>& all) { Synced(all); }, [this](const Event& e) { Happened(e); }};
+  }
+  std::map<std::string, Json> Table() {
+    std::lock_guard lock(mutex_);
+    return table_;
+  }
+  int syncs() const { return syncs_; }
+  int events() const { return events_; }
+
+ private:
+  void Synced(const std::vector<Json>& all) {
+    std::lock_guard lock(mutex_);
+    table_.clear();
+    for (const Json& each : all) Put(each);
+    ++syncs_;
+    Say("synced " + std::to_string(all.size()));
+  }
+  void Happened(const Event& e) {
+    std::lock_guard lock(mutex_);
+    ++events_;
+    const std::string name = e.object["metadata"]["name"];
+    if (e.type == Event::Type::kGone) {
+      table_.erase(name);
+      Say("gone " + name);
+    } else {
+      Put(e.object);
+      Say("set " + name);
+    }
+  }
+  void Put(const Json& object) {
+    Must(object["kind"] == "Pod" && object["apiVersion"] == "v1", "a watched object names its kind");
+    Must(!object["metadata"].contains("managedFields"), "a watched object is slim");
+    table_[object["metadata"]["name"]] = object;
+  }
+  void Say(const std::string& line) {
+    if (out_ == nullptr) return;
+    std::fprintf(out_, "%s\n", line.c_str());
+    std::fflush(out_);
+  }
+
+  std::FILE* out_;
+  std::mutex mutex_;
+  std::map<std::string, Json> table_;
+  std::atomic<int> syncs_{0}, events_{0};
+};
+
+void Watch(int seconds, const char* out) {
+  auto api = Connect();
+  std::FILE* file = std::fopen(out, "w");
+  Must(file != nullptr, std::string("open ") + out);
+  Seen seen(file);
+  auto watch = api->StartWatch(Pods(), "moorfs.io/node=node", seen.Callbacks());
+  const auto end = Clock::now() + std::chrono::seconds(seconds);
+  bool broken = false;
+  // Ends early when its file is removed.
+  while (Clock::now() < end && ::access(out, F_OK) == 0) {
+    if (watch->Broken() != broken) {
+      broken = !broken;
+      std::fprintf(file, broken ? "broken\n" : "whole\n");
+      std::fflush(file);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  const auto before = Clock::now();
+  watch.reset();
+  Must(Clock::now() - before < std::chrono::seconds(1), "a watch ends within a second");
+  for (const auto& [name, object] : seen.Table()) std::printf("%s %s\n", name.c_str(), VersionOf(object).c_str());
+  const auto c = api->GetCounters();
+  std::fprintf(stderr, "lists %lu watches %lu retries %lu\n", static_cast<unsigned long>(c.lists),
+               static_cast<unsigned long>(c.watches), static_cast<unsigned long>(c.retries));
+}
+
+}  // namespace
+
+int Main(int argc, char** argv) {
+  const std::string command = argc > 1 ? argv[1] : "";
+  if (command == "calls") {
+    Calls();
+  } else if (command == "watch" && argc == 4) {
+    Watch(std::atoi(argv[2]), argv[3]);
+  } else {
+    Fail("unknown command, see kube_driver.cc");
+  }
+  return 0;
+}
+
+}  // namespace moorfs::kube
+
+int main(int argc, char** argv) { return moorfs::kube::Main(argc, argv); }
