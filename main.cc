@@ -10,6 +10,7 @@
 #include "flex/door.h"
 #include "fs/admin/roles.h"
 #include "flex/standalone/flex_standalone.h"
+#include "installer/install.h"
 
 int main(int argc, char** argv) {
   using namespace moorfs::admin;
@@ -26,6 +27,8 @@ int main(int argc, char** argv) {
   if (role == "lint-volumes") return moorfs::csi::LintMain(argc, argv);
   if (role == "controller") return moorfs::csi::ControllerMain(argc, argv);
   if (role == "flex") return moorfs::flex::DoorMain(argc, argv, "/proc/self/exe");
+  if (role == "install") return moorfs::installer::InstallMain(argc, argv);
+  if (role == "uninstall") return moorfs::installer::UninstallMain(argc, argv);
   if (role == "flex-standalone") return moorfs::standalone::FlexStandaloneMain();
   return CliMain(argc, argv);
 }

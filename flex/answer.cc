@@ -52,6 +52,8 @@ Answer Capabilities() {
               0);
 }
 
+Answer Version() { return Make({{"status", "Success"}, {"version", MOORFS_VERSION}}, 0); }
+
 Answer NotSupported() { return Make({{"status", "Not supported"}}, 0); }
 
 Answer Failure(const Status& status, const std::map<std::string, std::string>& secrets) {

@@ -25,6 +25,8 @@ Answer Resized(uint64_t bytes);
 // that is stopped. fsGroup: kubelet would change the owner of each file of the
 // volume at each mount. requiresFSResize: there is no device to grow.
 Answer Capabilities();
+// For the installer, which does not put an old door over a new one.
+Answer Version();
 // Kubelet does the call's work itself, or leaves it out.
 Answer NotSupported();
 // `secrets`: their values are struck out should a message hold one.

@@ -54,6 +54,7 @@ Answer Door::Run() {
     return Failure(Status(EINVAL, "usage: moorfs flex explain JSON"));
   }
   if (verb == "list") return List();
+  if (verb == "version") return Version();
   // Nothing is attached, so nothing of this is ever needed: getvolumename,
   // attach, waitforattach, isattached, mountdevice, unmountdevice, detach,
   // waitfordetach, and what newer kubelets may ask.
