@@ -17,27 +17,33 @@
 host_directories() {
   KUBELET_ROOT=/var/lib/kubelet
   PLUGINS=/usr/libexec/kubernetes/kubelet-plugins/volume/exec
-  own_directory "$KUBELET_ROOT"
-  own_directory /var/lib/moorfs
-  own_directory "$PLUGINS"
+  local each
+  for each in "$KUBELET_ROOT" /var/lib/moorfs /var/lib/moorfs-volumes "$PLUGINS"; do room_for "$each"; done
+  for each in "$KUBELET_ROOT" /var/lib/moorfs /var/lib/moorfs-volumes "$PLUGINS"; do own_directory "$each"; done
+}
+# What does not exist is not made on the machine: its parent becomes one of links to
+# what is there.
+room_for() { # PATH
+  local parent=${1%/*} each
+  [ ! -d "$1" ] || return 0
+  while [ ! -d "$parent" ]; do parent=${parent%/*}; done
+  if [ ! -d "$WORK/machine$parent" ]; then
+    mkdir -p "$WORK/machine$parent"
+    mount --bind "$parent" "$WORK/machine$parent"
+    mount --make-private "$WORK/machine$parent"
+    mount -t tmpfs -o mode=755 moorfs-cluster "$parent"
+    for each in "$WORK/machine$parent"/*; do ln -s "$each" "$parent/"; done
+  fi
+  mkdir -p "$1"
 }
 # An empty directory of this cluster's at PATH, shared with nobody outside.
 own_directory() {
-  local path=$1 parent=${1%/*} each
-  while [ ! -d "$parent" ]; do parent=${parent%/*}; done
-  mkdir -p "$WORK/host$path"
-  if [ ! -d "$path" ]; then
-    # Not made on the machine: its parent becomes one of links to what is there.
-    mkdir -p "$WORK/machine$parent"
-    mount --bind "$parent" "$WORK/machine$parent"
-    mount -t tmpfs -o mode=755 moorfs-cluster "$parent"
-    for each in "$WORK/machine$parent"/*; do ln -s "$each" "$parent/"; done
-    mkdir -p "$path"
-  fi
-  mount --bind "$WORK/host$path" "$path"
+  mkdir -p "$WORK/host$1"
+  [ ! -L "$1" ] || { rm "$1" && mkdir "$1"; }
+  mount --bind "$WORK/host$1" "$1"
   # A peer group of its own: what is mounted in here does not show up below $WORK too.
-  mount --make-private "$path"
-  mount --make-rshared "$path"
+  mount --make-private "$1"
+  mount --make-rshared "$1"
 }
 
 # ---- containerd --------------------------------------------------------------------

@@ -153,9 +153,9 @@ on_exit() {
   local status=$? log
   set +e
   if [ "$status" -ne 0 ]; then
-    say "--- what pods and events say"
-    timeout 10 kubectl get pods -A -o wide 2>&1 | tail -n 20
-    timeout 10 kubectl get events -A --sort-by=.lastTimestamp 2>&1 | tail -n 15
+    [ ! -e "$WORK/pid/apiserver" ] || say "--- what pods and events say"
+    [ ! -e "$WORK/pid/apiserver" ] || timeout 10 kubectl get pods -A -o wide 2>&1 | tail -n 20
+    [ ! -e "$WORK/pid/apiserver" ] || timeout 10 kubectl get events -A --sort-by=.lastTimestamp 2>&1 | tail -n 15
     for log in "$WORK"/log/*.log; do
       [ -s "$log" ] && say "--- last lines of $(basename "$log")" && tail -n "${LOG_LINES:-8}" "$log" | cut -c1-400
     done
