@@ -235,37 +235,48 @@ void Core::Undo(const PublishPlan& plan, size_t layers_before, bool made_directo
 
 // ---- references ----------------------------------------------------------------
 
-Status Core::AddReference(const PublishPlan& plan, Deadline deadline) {
+Status Core::Enlist(const std::string& mount_key, const ClientSpec& spec,
+                    const std::function<bool(ClientRecord&)>& change, Deadline deadline) {
   for (;;) {
-    ASSIGN_OR_RETURN_STATUS(const auto there, p_.store.Get(plan.mount_key));
+    ASSIGN_OR_RETURN_STATUS(const auto there, p_.store.Get(mount_key));
     if (there && there->phase == RecordPhase::kEnding) {
       // Its end holds the client's lock.
-      const NameLock lock = NameLock::Wait(p_.locks, ClientLockName(plan.mount_key), deadline);
-      if (!lock) return Ending(plan.mount_key);
-      ASSIGN_OR_RETURN_STATUS(const auto now, p_.store.Get(plan.mount_key));
-      if (now && now->phase == RecordPhase::kEnding) return Ending(plan.mount_key);
+      const NameLock lock = NameLock::Wait(p_.locks, ClientLockName(mount_key), deadline);
+      if (!lock) return Ending(mount_key);
+      ASSIGN_OR_RETURN_STATUS(const auto now, p_.store.Get(mount_key));
+      if (now && now->phase == RecordPhase::kEnding) return Ending(mount_key);
       continue;
     }
     Result<ClientRecord> written = tl::unexpected(Status());
     if (!there) {
       ClientRecord record;
-      record.mount_key = plan.mount_key;
-      record.generation = p_.launcher.NextGeneration(plan.mount_key);
-      record.spec = plan.spec;
+      record.mount_key = mount_key;
+      record.generation = p_.launcher.NextGeneration(mount_key);
+      record.spec = spec;
       record.boot_id = p_.boot_id;
-      record.references[plan.target.hash] = plan.reference;
+      change(record);
       written = p_.store.Create(record);
     } else {
       ClientRecord record = *there;
-      const auto [it, added] = record.references.try_emplace(plan.target.hash, plan.reference);
-      if (!added && it->second == plan.reference && record.spec == plan.spec) return Status::Ok();
-      it->second = plan.reference;
-      record.spec = plan.spec;  // what is not identity counts from the next client on
+      const bool changed = change(record);
+      if (!changed && record.spec == spec) return Status::Ok();
+      record.spec = spec;  // what is not identity counts from the next client on
       written = p_.store.Update(record);
     }
     if (written) return Status::Ok();
     if (written.error().err() != kErrnoConflict) return written.error();
+    if (deadline.LeftMs() == 0) return written.error();
   }
+}
+
+Status Core::AddReference(const PublishPlan& plan, Deadline deadline) {
+  const auto add = [&](ClientRecord& record) {
+    const auto [it, added] = record.references.try_emplace(plan.target.hash, plan.reference);
+    if (!added && it->second == plan.reference) return false;
+    it->second = plan.reference;
+    return true;
+  };
+  return Enlist(plan.mount_key, plan.spec, add, deadline);
 }
 
 Status Core::DropReference(const std::string& mount_key, const std::string& hash) {
@@ -274,6 +285,14 @@ Status Core::DropReference(const std::string& mount_key, const std::string& hash
 }
 
 // ---- clients -------------------------------------------------------------------
+
+Result<ClientRecord> Core::Use(const std::string& mount_key, const ClientSpec& spec, Deadline deadline) {
+  ASSIGN_OR_RETURN(const auto there, p_.store.Get(mount_key));
+  // What targets asked for is not changed by somebody who only asks.
+  const ClientSpec& wanted = there && !there->references.empty() ? there->spec : spec;
+  TRY_VOID(Enlist(mount_key, wanted, [](ClientRecord&) { return false; }, deadline));
+  return EnsureClient(mount_key, deadline);
+}
 
 Result<ClientRecord> Core::EnsureClient(const std::string& mount_key, Deadline deadline) {
   {
@@ -329,6 +348,7 @@ Status Core::EndIfUnused(const std::string& mount_key, Deadline deadline) {
 }
 
 Status Core::EndLocked(const std::string& mount_key, Deadline deadline) {
+  if (p_.in_use && p_.in_use(mount_key)) return Status::Ok();
   ASSIGN_OR_RETURN_STATUS(const auto record, Mutate(mount_key, [](ClientRecord& r) {
                             if (!r.references.empty() || r.phase == RecordPhase::kEnding) return false;
                             r.phase = RecordPhase::kEnding;

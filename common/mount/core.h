@@ -82,11 +82,19 @@ class Core {
     std::string boot_id;
     // Called between numbered steps ("publish-4"); a test dies in it.
     std::function<void(const char* step)> step;
+    // Somebody uses the client without a target; it is not ended. May be empty.
+    std::function<bool(const std::string& mount_key)> in_use;
   };
   explicit Core(Parts parts) : p_(std::move(parts)) {}
 
   Result<PublishOutcome> Publish(const PublishPlan& plan, Deadline deadline);
   Status Unpublish(const TargetName& target, Deadline deadline);
+
+  // The client, started when it does not serve, for work that has no target. The
+  // caller sees to it that `in_use` says so.
+  Result<ClientRecord> Use(const std::string& mount_key, const ClientSpec& spec, Deadline deadline);
+  // Ends it when nothing refers to it.
+  Status EndIfUnused(const std::string& mount_key, Deadline deadline);
 
   struct RepairResult {
     std::vector<std::string> repaired;
@@ -127,8 +135,10 @@ class Core {
 
   Status AddReference(const PublishPlan& plan, Deadline deadline);
   Status DropReference(const std::string& mount_key, const std::string& hash);
+  // Makes the record, or changes it with `change`; waits while it is ending.
+  Status Enlist(const std::string& mount_key, const ClientSpec& spec,
+                const std::function<bool(ClientRecord&)>& change, Deadline deadline);
   Result<ClientRecord> EnsureClient(const std::string& mount_key, Deadline deadline);
-  Status EndIfUnused(const std::string& mount_key, Deadline deadline);
   Status EndLocked(const std::string& mount_key, Deadline deadline);
   Status DiscardOthers(const ClientRecord& record);
 

@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/control/client.h"
+#include "common/control/line_socket.h"
 #include "common/mount/name_locks.h"
 #include "common/mount/record.h"
 
@@ -65,7 +67,14 @@ class Launcher {
   virtual Result<std::vector<Source>> Sources() = 0;
   // The volume's directory exists with its group, asked of the client.
   virtual Status PrepareRoot(const ClientRecord& record, const std::string& root, bool create,
-                             std::optional<gid_t> group, Deadline deadline) = 0;
+                             std::optional<gid_t> group, Deadline deadline);
+  // A request to the client's control socket.
+  virtual Result<control::Json> CallClient(const ClientRecord& record, const control::Json& request,
+                                           const control::CallOptions& options) = 0;
+  virtual Result<control::LineSocket> ConnectClient(const ClientRecord& record, int timeout_ms) = 0;
+  // Its client's end is noticed by the launcher itself, who wakes the
+  // reconciler; else the processes are watched.
+  virtual bool ReportsEnds() const { return false; }
 };
 
 }  // namespace moorfs::mount

@@ -18,7 +18,9 @@
 
 #include <atomic>
 #include <cstring>
+#include <map>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "common/base/text.h"
@@ -27,6 +29,7 @@
 #include "common/log/log.h"
 #include "common/mount/core.h"
 #include "common/mount/file_record_store.h"
+#include "common/mount/manager_parts.h"
 #include "common/mount/process_launcher.h"
 #include "common/mount/reconciler.h"
 #include "common/mount/stats.h"
@@ -35,6 +38,8 @@
 
 namespace moorfs::mount {
 namespace {
+
+constexpr int64_t kNsPerSec = 1'000'000'000;
 
 void DieAt(const char* step) {
   static const char* const wanted = getenv("MOORFS_CRASH_AT");
@@ -47,21 +52,49 @@ Result<std::string> BootId() {
   return id;
 }
 
-class Manager final : public MountManager {
+// Clients that somebody uses without a target, and those that stay a while.
+class Holds {
  public:
-  struct Made {
-    ManagerConfig config;
-    std::unique_ptr<os::LockFile> lock;
-    std::unique_ptr<RecordStore> store;
-    std::unique_ptr<Launcher> launcher;
-    std::unique_ptr<Targets> targets;
-    std::unique_ptr<NameLocks> locks;
-    std::string boot_id;
+  void Begin(const std::string& mount_key) {
+    const std::lock_guard lock(mutex_);
+    ++holds_[mount_key].users;
+  }
+  void End(const std::string& mount_key) {
+    const std::lock_guard lock(mutex_);
+    --holds_[mount_key].users;
+  }
+  void StayUntil(const std::string& mount_key, int64_t ns) {
+    const std::lock_guard lock(mutex_);
+    holds_[mount_key].until_ns = ns;
+  }
+  bool Holding(const std::string& mount_key) {
+    const std::lock_guard lock(mutex_);
+    const auto it = holds_.find(mount_key);
+    return it != holds_.end() && (it->second.users > 0 || it->second.until_ns > MonotonicNs());
+  }
+  // Forgets what is over; true: something is not.
+  bool Any() {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(holds_, [](const auto& h) { return h.second.users == 0 && h.second.until_ns <= MonotonicNs(); });
+    return !holds_.empty();
+  }
+
+ private:
+  struct Hold {
+    int users = 0;
+    int64_t until_ns = 0;
   };
-  explicit Manager(Made made)
+  std::mutex mutex_;
+  std::map<std::string, Hold> holds_;
+};
+
+class Manager final : public ManagerBase {
+ public:
+  explicit Manager(ManagerParts made)
       : made_(std::move(made)),
-        core_({*made_.store, *made_.launcher, *made_.targets, *made_.locks, made_.boot_id, DieAt}),
-        prober_(keeper::RuntimeRoot()) {}
+        core_({*made_.store, *made_.launcher, *made_.targets, *made_.locks, made_.boot_id, DieAt,
+               [this](const std::string& key) { return holds_.Holding(key); }}),
+        prober_(*made_.launcher) {}
 
   // The thread ends before what it uses.
   ~Manager() override { reconciler_.reset(); }
@@ -71,7 +104,7 @@ class Manager final : public MountManager {
     Repair(/*start=*/false);
     ASSIGN_OR_RETURN_STATUS(reconciler_, Reconciler::Start([this] {
                               const Core::RepairResult result = Repair(/*start=*/true);
-                              Reconciler::Pass pass{result.again, {}};
+                              Reconciler::Pass pass{holds_.Any() || result.again, {}};
                               WatchProcesses(&pass);
                               return pass;
                             }));
@@ -91,6 +124,7 @@ class Manager final : public MountManager {
     if (auto target = made_.targets->Name(request.target); !target) {
       s = target.error();
     } else {
+      LetStay(*target);
       s = core_.Unpublish(*target, Deadline::In(request.timeout_ms));
     }
     if (!s.ok()) ++unpublish_failures_;
@@ -141,13 +175,36 @@ class Manager final : public MountManager {
       stats.condition = "its client is being started";
       return stats;
     }
-    auto stats = prober_.Ask(found->record.mount_key, found->record.device, found->reference.root, deadline);
+    auto stats = prober_.Ask(found->record, found->reference.root, deadline);
     if (stats && !info.mounted) {
       stats->abnormal = true;
       stats->condition = "its mount at " + name.path + " is missing or dead; it is being repaired";
       reconciler_->Wake();
     }
     return stats;
+  }
+
+  Result<control::Json> AskVolume(const std::string& meta, const control::Json& request, int timeout_ms) override {
+    const Deadline deadline = Deadline::In(timeout_ms);
+    config::VolumeOptions options;
+    options.meta = meta;
+    const std::string key = MountKeyOf(config::MountKeyText(options));
+    holds_.Begin(key);
+    auto answer = [&]() -> Result<control::Json> {
+      ASSIGN_OR_RETURN(const ClientRecord record, core_.Use(key, SpecOf(options), deadline));
+      control::CallOptions call;
+      call.timeout_ms = deadline.LeftMs();
+      return made_.launcher->CallClient(record, request, call);
+    }();
+    holds_.End(key);
+    if (made_.end_delay_s > 0) holds_.StayUntil(key, MonotonicNs() + made_.end_delay_s * kNsPerSec);
+    // Ended by the reconciler, so that the caller has the answer now.
+    reconciler_->Wake();
+    return answer;
+  }
+
+  void WakeReconciler() override {
+    if (reconciler_) reconciler_->Wake();
   }
 
   std::vector<std::string> Reconcile() override { return Repair(/*start=*/true).repaired; }
@@ -168,6 +225,17 @@ class Manager final : public MountManager {
   }
 
  private:
+  static ClientSpec SpecOf(const config::VolumeOptions& o) {
+    return {o.meta, config::ClientOptionWords(o), o.start_timeout_s, o.abort_after_s};
+  }
+
+  void LetStay(const TargetName& target) {
+    if (made_.end_delay_s == 0) return;
+    if (const auto found = core_.Find(target); found && *found) {
+      holds_.StayUntil((*found)->record.mount_key, MonotonicNs() + made_.end_delay_s * kNsPerSec);
+    }
+  }
+
   Result<Published> TryPublish(const PublishRequest& request) {
     const Deadline deadline = Deadline::In(request.timeout_ms);
     PublishPlan plan;
@@ -177,7 +245,7 @@ class Manager final : public MountManager {
     TRY_VOID(CheckVolumeDirectory(o.subdir));
     TRY_VOID(CheckVolumeId(request.volume_id));
     plan.mount_key = MountKeyOf(config::MountKeyText(o));
-    plan.spec = {o.meta, config::ClientOptionWords(o), o.start_timeout_s};
+    plan.spec = SpecOf(o);
     plan.reference = {plan.target.ref, request.volume_id, o.subdir, o.read_only};
     plan.create_root = o.create_subdir;
     plan.group = request.group;
@@ -215,7 +283,7 @@ class Manager final : public MountManager {
     std::set<std::string> keys;
     for (const ClientRecord& record : *records) {
       keys.insert(record.mount_key);
-      if (record.phase != RecordPhase::kServing) continue;
+      if (record.phase != RecordPhase::kServing || made_.launcher->ReportsEnds()) continue;
       const ClientHealth health = made_.launcher->Probe(record);
       const pid_t pid = health.keeper_pid > 0 ? health.keeper_pid : health.client_pid;
       if (health.Lives() && pid > 0) {
@@ -228,7 +296,8 @@ class Manager final : public MountManager {
     prober_.Keep(keys);
   }
 
-  Made made_;
+  ManagerParts made_;
+  Holds holds_;
   Core core_;
   StatsProber prober_;
   std::mutex repair_mutex_;
@@ -269,20 +338,28 @@ const char* StateName(ClientHealth::State state) {
   return "?";
 }
 
-Result<std::unique_ptr<MountManager>> MountManager::Start(const ManagerConfig& config) {
-  Manager::Made made;
-  made.config = config;
+Result<ManagerParts> BeginManagerParts(const ManagerConfig& config) {
+  ManagerParts parts;
   TRY_VOID(os::MakeDirs(config.state_root, 0700));
-  ASSIGN_OR_RETURN(made.lock, LockState(config.state_root));
-  ASSIGN_OR_RETURN(made.boot_id, BootId());
-  ASSIGN_OR_RETURN(made.store, OpenFileRecordStore(config.state_root + "/clients"));
-  ASSIGN_OR_RETURN(made.launcher, MakeProcessLauncher({config.state_root + "/mounts", config.executable,
-                                                       keeper::RuntimeRoot()}));
-  ASSIGN_OR_RETURN(made.targets, MakeKernelTargets({config.kubelet_root, config.confine_targets}));
-  made.locks = MakeNameLocks();
-  auto manager = std::make_unique<Manager>(std::move(made));
+  ASSIGN_OR_RETURN(parts.lock, LockState(config.state_root));
+  ASSIGN_OR_RETURN(parts.boot_id, BootId());
+  ASSIGN_OR_RETURN(parts.targets, MakeKernelTargets({config.kubelet_root, config.confine_targets}));
+  parts.locks = MakeNameLocks();
+  return parts;
+}
+
+Result<std::unique_ptr<ManagerBase>> MakeManager(ManagerParts parts) {
+  auto manager = std::make_unique<Manager>(std::move(parts));
   TRY_VOID(manager->Begin());
   return manager;
+}
+
+Result<std::unique_ptr<MountManager>> MountManager::Start(const ManagerConfig& config) {
+  ASSIGN_OR_RETURN(ManagerParts parts, BeginManagerParts(config));
+  ASSIGN_OR_RETURN(parts.store, OpenFileRecordStore(config.state_root + "/clients"));
+  ASSIGN_OR_RETURN(parts.launcher, MakeProcessLauncher({config.state_root + "/mounts", config.executable,
+                                                        keeper::RuntimeRoot()}));
+  return MakeManager(std::move(parts));
 }
 
 }  // namespace moorfs::mount

@@ -22,6 +22,7 @@
 
 #include "common/base/status.h"
 #include "common/config/volume_options.h"
+#include "common/control/client.h"
 
 namespace moorfs::mount {
 
@@ -111,6 +112,10 @@ class MountManager {
   // that does not answer gives `abnormal` and the last numbers known. ENOENT:
   // nothing is published there.
   virtual Result<VolumeStats> Stats(std::string_view target, int timeout_ms) = 0;
+
+  // A request to the client of `meta`, which is started when it does not serve
+  // and ended again when nothing else uses it.
+  virtual Result<control::Json> AskVolume(const std::string& meta, const control::Json& request, int timeout_ms) = 0;
 
   // One pass over records, mounts and targets; also runs by itself when
   // mountinfo changes. Returns what it repaired, a sentence each.

@@ -83,6 +83,7 @@ std::string EncodeRecord(const ClientRecord& r) {
                {"meta", r.spec.meta},
                {"options", r.spec.words},
                {"start_timeout_s", r.spec.start_timeout_s},
+               {"abort_after_s", r.spec.abort_after_s},
                {"boot_id", r.boot_id},
                {"device", r.device},
                {"old_devices", r.old_devices},
@@ -109,7 +110,7 @@ Result<ClientRecord> DecodeRecord(std::string_view text) {
     if (phase == PhaseName(p)) r.phase = p, known = true;
   }
   if (!known) in.Bad("phase");
-  r.spec = {in.Text("meta"), in.Text("options"), in.Number("start_timeout_s")};
+  r.spec = {in.Text("meta"), in.Text("options"), in.Number("start_timeout_s"), j.value("abort_after_s", 300)};
   r.boot_id = in.Text("boot_id");
   r.device = in.Text("device");
   r.version = in.Text("version");

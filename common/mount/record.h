@@ -42,6 +42,7 @@ struct ClientSpec {
   std::string meta;
   std::string words;  // as after -o
   int start_timeout_s = 60;
+  int abort_after_s = 300;
 
   friend bool operator==(const ClientSpec&, const ClientSpec&) = default;
 };

@@ -8,7 +8,6 @@
 
 #include "common/base/units.h"
 #include "common/control/line_socket.h"
-#include "common/mount/process_launcher.h"
 
 namespace moorfs::mount {
 namespace {
@@ -67,9 +66,9 @@ void StatsProber::Keep(const std::set<std::string>& mount_keys) {
   std::erase_if(clients_, [&](const auto& entry) { return !mount_keys.count(entry.first); });
 }
 
-Result<VolumeStats> StatsProber::Ask(const std::string& mount_key, const std::string& device, const std::string& root,
-                                     Deadline deadline) {
-  const auto client = ClientOf(mount_key);
+Result<VolumeStats> StatsProber::Ask(const ClientRecord& record, const std::string& root, Deadline deadline) {
+  const auto client = ClientOf(record.mount_key);
+  const std::string& device = record.device;
   // The last numbers with what is wrong; under the client's mutex.
   const auto abnormal = [&](const std::string& condition) {
     VolumeStats stats;
@@ -100,7 +99,7 @@ Result<VolumeStats> StatsProber::Ask(const std::string& mount_key, const std::st
   for (;;) {
     if (client->open && client->open_device != device) client->open.reset();
     if (!client->open) {
-      auto socket = control::ConnectUnix(ClientSocketOf(runtime_root_, device), deadline.LeftMs());
+      auto socket = launcher_.ConnectClient(record, deadline.LeftMs());
       if (!socket) return old_numbers("its client cannot be reached: " + socket.error().message());
       const Json request = {{"cmd", "volume-stat"}, {"directory", root}};
       if (Status s = socket->Send(request.dump(-1, ' ', false, Json::error_handler_t::replace), deadline.LeftMs());

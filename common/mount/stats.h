@@ -14,6 +14,7 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/mount/launcher.h"
 #include "common/mount/mount_manager.h"
 #include "common/mount/name_locks.h"
 
@@ -21,10 +22,9 @@ namespace moorfs::mount {
 
 class StatsProber {
  public:
-  explicit StatsProber(std::string runtime_root) : runtime_root_(std::move(runtime_root)) {}
+  explicit StatsProber(Launcher& launcher) : launcher_(launcher) {}
   // `root`: the directory whose quota counts. Never later than the deadline.
-  Result<VolumeStats> Ask(const std::string& mount_key, const std::string& device, const std::string& root,
-                          Deadline deadline);
+  Result<VolumeStats> Ask(const ClientRecord& record, const std::string& root, Deadline deadline);
   // Forgets the clients that ended.
   void Keep(const std::set<std::string>& mount_keys);
 
@@ -32,7 +32,7 @@ class StatsProber {
   struct Client;
   std::shared_ptr<Client> ClientOf(const std::string& mount_key);
 
-  const std::string runtime_root_;
+  Launcher& launcher_;
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<Client>> clients_;
 };

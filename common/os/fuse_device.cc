@@ -3,12 +3,14 @@
 #include "common/os/fuse_device.h"
 
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <string>
 
 #include "common/os/file.h"
+#include "common/os/mountinfo.h"
 #include "common/os/mounts.h"
 
 namespace moorfs::os {
@@ -30,6 +32,27 @@ Result<UniqueFd> OpenFuseDevice() {
     return Error(err, "open /dev/fuse: the kernel has no FUSE here; `modprobe fuse`, or give the container the device");
   }
   return Error(Status::FromErrno("open /dev/fuse", err));
+}
+
+Result<FuseMount> MountFuse(const std::string& source, const std::string& mountpoint, const std::string& fstype,
+                            unsigned long flags) {
+  FuseMount out;
+  ASSIGN_OR_RETURN(out.fuse, OpenFuseDevice());
+  const std::string data = "fd=" + std::to_string(out.fuse.get()) + ",rootmode=40000,user_id=" +
+                           std::to_string(geteuid()) + ",group_id=" + std::to_string(getegid()) +
+                           ",default_permissions,allow_other";
+  TRY_VOID(Mount(source, mountpoint, fstype, flags, data));
+  auto mounts = ReadMountInfo();
+  const auto entry = mounts ? FindMountAt(*mounts, mountpoint) : std::nullopt;
+  if (entry && entry->fstype == fstype && entry->source == source) {
+    out.major = entry->major;
+    out.minor = entry->minor;
+    return out;
+  }
+  TRY_VOID(Unmount(mountpoint, MNT_DETACH));
+  if (!mounts) return Error(mounts.error());
+  return Error(EIO, "mount " + mountpoint + ": the mount table does not show it; another mount was made at the same "
+                    "moment");
 }
 
 Status SetReadAhead(uint32_t major, uint32_t minor, uint32_t kib) {

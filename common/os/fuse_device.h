@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "common/base/status.h"
 #include "common/base/unique_fd.h"
@@ -15,6 +16,14 @@ namespace moorfs::os {
 // Close-on-exec: a descriptor inherited by some helper would keep requests of
 // a dead client waiting for ever.
 Result<UniqueFd> OpenFuseDevice();
+struct FuseMount {
+  UniqueFd fuse;
+  uint32_t major = 0, minor = 0;
+};
+// Mounts a file system that nobody serves yet: permissions are checked by the
+// kernel, everybody may use it. Undone when the mount table does not show it.
+Result<FuseMount> MountFuse(const std::string& source, const std::string& mountpoint, const std::string& fstype,
+                            unsigned long flags);
 // /sys/class/bdi/<major>:<minor>/read_ahead_kb; the kernel's default of 128
 // makes every sequential read a sequence of small ones.
 Status SetReadAhead(uint32_t major, uint32_t minor, uint32_t kib);

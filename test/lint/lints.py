@@ -23,7 +23,7 @@ ARROWS = {
     "common/keeper": ["common/base", "common/log", "common/os", "common/control"],
     # The words between the flex door and the agent; the door links with nothing else.
     "common/agent": ["common/base", "common/log", "common/os", "common/control"],
-    "common/mount": ["common/kube", "common/config", "common/os", "common/control", "common/agent", "common/keeper", "common/kube"],
+    "common/mount": ["common/config", "common/os", "common/control", "common/agent", "common/keeper", "common/kube"],
     # What `moorfs flex --standalone` executes: the door itself must link without the manager.
     # Before "flex": a file belongs to the first row that names its folder.
     "flex/standalone": ["flex", "common/mount", "common/config", "common/agent", "common/control"],

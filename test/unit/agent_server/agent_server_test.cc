@@ -40,6 +40,9 @@ class FakeManager final : public MountManager {
     return {c};
   }
   Result<VolumeStats> Stats(std::string_view, int) override { return VolumeStats{}; }
+  Result<control::Json> AskVolume(const std::string&, const control::Json&, int) override {
+    return Error(ENOSYS, "nobody asks volumes here");
+  }
   std::vector<std::string> Reconcile() override { return {}; }
   Counters GetCounters() override { return {}; }
 

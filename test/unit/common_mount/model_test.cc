@@ -18,6 +18,7 @@
 
 #include <catch2/catch.hpp>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <iostream>
 #include <random>
 #include <set>
@@ -215,7 +216,7 @@ class Execution final : RecordStore, Launcher, Targets, NameLocks {
     Execution& self = *current_;
     Fiber& fiber = *self.running_;
     try {
-      Core core({self, self, self, self, "boot", nullptr});
+      Core core({self, self, self, self, "boot", nullptr, nullptr});
       if (!self.dying_) fiber.body(core);
     } catch (const Gone&) {
     }
@@ -243,7 +244,7 @@ class Execution final : RecordStore, Launcher, Targets, NameLocks {
   void RunAlone(const Body& body) {
     alone_ = true;
     current_ = this;
-    Core core({*this, *this, *this, *this, "boot", nullptr});
+    Core core({*this, *this, *this, *this, "boot", nullptr, nullptr});
     body(core);
     alone_ = false;
   }
@@ -501,6 +502,12 @@ class Execution final : RecordStore, Launcher, Targets, NameLocks {
   }
   Status PrepareRoot(const ClientRecord&, const std::string&, bool, std::optional<gid_t>, Deadline) override {
     return Status::Ok();
+  }
+  Result<control::Json> CallClient(const ClientRecord&, const control::Json&, const control::CallOptions&) override {
+    return Error(ENOSYS, "the model's clients have no control socket");
+  }
+  Result<control::LineSocket> ConnectClient(const ClientRecord&, int) override {
+    return Error(ENOSYS, "the model's clients have no control socket");
   }
 
   // ---- targets -------------------------------------------------------------

@@ -271,8 +271,13 @@ TEST_CASE("numbers of a client: one open question, however many ask") {
                                                    {"used_inodes", 4}, {"available_inodes", 6}});
       });
   REQUIRE(server);
-  StatsProber prober(dir.path());
-  auto stats = prober.Ask("k", "0:77", "", Deadline::In(5'000));
+  const auto launcher = MakeProcessLauncher({dir / "mounts", "/bin/false", dir.path()});
+  REQUIRE(launcher);
+  StatsProber prober(**launcher);
+  ClientRecord k;
+  k.mount_key = "k";
+  k.device = "0:77";
+  auto stats = prober.Ask(k, "", Deadline::In(5'000));
   REQUIRE(stats);
   CHECK_FALSE(stats->abnormal);
   CHECK(stats->used_bytes == 40);
@@ -283,7 +288,7 @@ TEST_CASE("numbers of a client: one open question, however many ask") {
   for (int i = 0; i < 20; ++i) {
     threads.emplace_back([&] {
       const int64_t begin = MonotonicNs();
-      auto old = prober.Ask("k", "0:77", "", Deadline::In(300));
+      auto old = prober.Ask(k, "", Deadline::In(300));
       if (old && old->abnormal && old->used_bytes == 40 && MonotonicNs() - begin < 3'000'000'000) ++abnormal;
     });
   }
@@ -293,12 +298,12 @@ TEST_CASE("numbers of a client: one open question, however many ask") {
   hang = false;
   for (int i = 0; i < 50 && stats && (stats->abnormal || i == 0); ++i) {
     usleep(100'000);
-    stats = prober.Ask("k", "0:77", "", Deadline::In(2'000));
+    stats = prober.Ask(k, "", Deadline::In(2'000));
   }
   REQUIRE(stats);
   CHECK_FALSE(stats->abnormal);
   server->reset();
-  stats = prober.Ask("k", "0:77", "", Deadline::In(500));
+  stats = prober.Ask(k, "", Deadline::In(500));
   REQUIRE(stats);
   CHECK(stats->abnormal);
   CHECK(stats->used_bytes == 40);

@@ -14,6 +14,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <nlohmann/json.hpp>
 
 #include "csi/proto/csi.grpc.pb.h"
 #include "csi/services.h"
@@ -60,6 +61,9 @@ class FakeManager final : public mount::MountManager {
     last_timeout_ms = timeout_ms;
     if (hang_stats) std::this_thread::sleep_for(std::chrono::milliseconds(timeout_ms));
     return stats;
+  }
+  Result<control::Json> AskVolume(const std::string&, const control::Json&, int) override {
+    return Error(ENOSYS, "nobody asks volumes here");
   }
   std::vector<std::string> Reconcile() override { return {}; }
   Counters GetCounters() override { return {}; }

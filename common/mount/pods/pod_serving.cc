@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The launcher's thread: which pod serves a mount, and how it comes to another.
+//
+//   current pod good, its supervisor connected    hear what it says
+//   current pod good, not connected               connect; idle: the previous
+//                                                 supervisor steps aside, hand over
+//   no good current pod                           make the next generation
+//   serves                                        deposit, readiness, event;
+//                                                 remove the superseded pods
+// A pod that is being deleted serves on until its successor is there.
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "common/base/units.h"
+#include "common/log/log.h"
+#include "common/mount/pods/pod_host.h"
+#include "common/mount/target.h"
+#include "common/os/fuse_device.h"
+
+namespace moorfs::mount {
+namespace {
+
+using keeper::SupervisorLink;
+using Phase = keeper::SupervisorState::Phase;
+
+constexpr int kCallMs = 3'000;
+constexpr int kConnectMs = 1'000;
+constexpr int kBusyMs = 10;     // a container is being started
+constexpr int kIdleMs = 10'000;
+constexpr int kFirstDelayMs = 200;
+constexpr int kMaxDelayMs = 30'000;
+constexpr int64_t kNsPerMs = 1'000'000;
+
+// Whether it can serve, now or once it has been started.
+bool IsGood(const kube::Pod& pod) {
+  // kubelet waits up to five minutes between restarts; a new pod does not.
+  return !pod.deleting && !pod.Ended() && pod.waiting_reason != "CrashLoopBackOff";
+}
+
+std::pair<uint32_t, uint32_t> NumbersOf(const std::string& device) {
+  uint32_t major = 0, minor = 0;
+  const size_t colon = std::min(device.find(':'), device.size());
+  std::from_chars(device.data(), device.data() + colon, major);
+  if (colon < device.size()) std::from_chars(device.data() + colon + 1, device.data() + device.size(), minor);
+  return {major, minor};
+}
+
+bool IsFuseDevice(int fd) {
+  struct stat st;
+  return fstat(fd, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(10, 229);
+}
+bool IsArena(int fd) {
+  // It must not shrink under whoever maps it.
+  const int seals = fcntl(fd, F_GET_SEALS);
+  return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
+}
+
+kube::Json ObjectOf(const kube::Pod& pod) {
+  return {{"apiVersion", "v1"},
+          {"kind", "Pod"},
+          {"metadata",
+           {{"name", pod.name}, {"namespace", pod.ns}, {"uid", pod.uid}, {"resourceVersion", pod.resource_version}}}};
+}
+
+}  // namespace
+
+Result<UniqueFd> PodHost::PodDirectory(const std::string& uid) {
+  return OpenBeneath(kubelet_root_.get(),
+                     "pods/" + uid + "/volumes/kubernetes.io~empty-dir/" + std::string(kPodRunVolume), 0);
+}
+
+std::vector<std::string> PodHost::PodUids() {
+  std::vector<std::string> out;
+  const int fd = openat(kubelet_root_.get(), "pods", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  DIR* dir = fd >= 0 ? fdopendir(fd) : nullptr;
+  if (dir == nullptr) {
+    if (fd >= 0) close(fd);
+    return out;
+  }
+  while (const dirent* entry = readdir(dir)) {
+    if (entry->d_name[0] != '.') out.emplace_back(entry->d_name);
+  }
+  closedir(dir);
+  return out;
+}
+
+void PodHost::Loop() {
+  while (!stop_) {
+    if (parts_.records.Adopt()) config_.on_change();
+    busy_ = false;
+    for (const MountPtr& mount : Mounts()) Advance(*mount);
+    LetGo();
+    KeepDeposits();
+    if (!stop_) WaitForReason();
+  }
+}
+
+std::vector<PodHost::MountPtr> PodHost::Mounts() {
+  const std::lock_guard lock(mutex_);
+  std::vector<MountPtr> out;
+  for (const auto& [name, mount] : mounts_) out.push_back(mount);
+  return out;
+}
+
+void PodHost::WaitForReason() {
+  std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0}, {depot_ ? depot_->fd() : -1, POLLIN, 0}};
+  int64_t next = MonotonicNs() + int64_t{busy_ ? kBusyMs : kIdleMs} * kNsPerMs;
+  if (!depot_ && !config_.keeper_socket.empty()) next = std::min(next, next_depot_try_ns_);
+  for (const MountPtr& mount : Mounts()) {
+    if (mount->link) fds.push_back({mount->link->fd(), POLLIN, 0});
+    if (mount->next_try_ns != 0) next = std::min(next, mount->next_try_ns);
+  }
+  const int64_t wait_ms = std::clamp<int64_t>((next - MonotonicNs()) / kNsPerMs + 1, 1, kIdleMs);
+  if (poll(fds.data(), fds.size(), static_cast<int>(wait_ms)) < 0 && errno != EINTR) {
+    LOG_ERROR("pods") << Status::FromErrno("wait for events").ToString();
+  }
+  if (fds[0].revents != 0) {
+    uint64_t count;
+    [[maybe_unused]] const ssize_t n = read(wake_.get(), &count, sizeof count);
+  }
+  if (depot_ && fds[1].revents != 0) {
+    LOG_WARNING("pods") << "the keeper is gone; its deposits are made again once it is back";
+    depot_.reset();
+    deposited_.clear();
+    for (const MountPtr& mount : Mounts()) mount->deposited_arena = false;
+  }
+}
+
+// ---- one mount -------------------------------------------------------------------
+
+void PodHost::Advance(PodMount& mount) {
+  if (mount.link) HearSupervisor(mount);
+  bool finished;
+  {
+    const std::lock_guard lock(mutex_);
+    if (mount.leaving) return;
+    finished = mount.finished;
+  }
+  if (finished) return;
+  RestartFailed(mount);
+  SeekPod(mount);
+  AbortUnserved(mount);
+}
+
+// A successor that could not begin is started again, more and more seldom: its
+// supervisor leaves, and kubelet starts another.
+void PodHost::RestartFailed(PodMount& mount) {
+  if (!mount.link || mount.link->state().phase != Phase::kFailed || !mount.ever_ready) return;
+  if (MonotonicNs() < mount.next_try_ns) return;
+  mount.delay_ms = std::clamp(mount.delay_ms * 2, kFirstDelayMs, kMaxDelayMs);
+  mount.next_try_ns = MonotonicNs() + mount.delay_ms * kNsPerMs;
+  if (Status s = mount.link->StepAside(kCallMs); !s.ok()) {
+    LOG_WARNING("pods") << "mount " << mount.Name() << ": " << s.ToString();
+  }
+  mount.link.reset();
+}
+
+void PodHost::SetTrouble(PodMount& mount, const std::string& why) {
+  const std::lock_guard lock(mutex_);
+  if (!why.empty() && why != mount.trouble) LOG_INFO("pods") << "mount " << mount.Name() << ": " << why;
+  mount.trouble = why;
+}
+
+void PodHost::HearSupervisor(PodMount& mount) {
+  const auto changed = mount.link->Update();
+  if (!changed) {
+    // PID 1 was killed, or its pod is gone. Another one takes over.
+    LOG_WARNING("pods") << "mount " << mount.Name() << ": its supervisor is gone: " << changed.error().message();
+    mount.link.reset();
+    mount.settled_uid.clear();
+    const std::lock_guard lock(mutex_);
+    if (mount.serving) mount.unserved_since_ns = MonotonicNs();
+    mount.serving = false;
+    mount.client_socket.reset();
+    mount.trouble = "the pod that served it is gone";
+  } else {
+    TakeState(mount);
+  }
+  if (mount.link && mount.settled_uid != mount.pod_uid && mount.link->state().phase == Phase::kServing) Settle(mount);
+}
+
+void PodHost::TakeState(PodMount& mount) {
+  const keeper::SupervisorState& state = mount.link->state();
+  const std::lock_guard lock(mutex_);
+  const bool serving = state.phase == Phase::kServing;
+  if (serving == mount.serving && state.phase != Phase::kFinished && state.phase != Phase::kFailed) return;
+  if (mount.serving && !serving) mount.unserved_since_ns = MonotonicNs();
+  mount.serving = serving;
+  switch (state.phase) {
+    case Phase::kServing:
+      mount.unserved_since_ns = 0;
+      mount.ever_ready = true;
+      mount.trouble.clear();
+      mount.trouble_since_ns = 0;
+      break;
+    case Phase::kFinished:
+      mount.finished = true;
+      break;
+    case Phase::kFailed:
+      mount.trouble = state.last_error.empty() ? state.last_exit : state.last_error;
+      if (!mount.ever_ready) mount.failure = Status(EIO, mount.trouble);
+      break;
+    default:
+      mount.trouble = state.last_error.empty() ? "its client " + state.last_exit : state.last_error;
+  }
+  changed_.notify_all();
+  config_.on_change();
+}
+
+void PodHost::SeekPod(PodMount& mount) {
+  const auto current = parts_.pods.Current(mount.mount_key);
+  const bool good = current && IsGood(*current);
+  if (mount.link && good && mount.pod_uid == current->uid) return DeleteOthers(mount);
+  if (!good) {
+    const bool serves = mount.link != nullptr;
+    if (current && !serves) {
+      const Status why = kube::Trouble(*current);
+      SetTrouble(mount, why.ok() ? "pod " + current->name + " is being deleted" : why.message());
+    }
+    if (parts_.pods.Synced()) CreatePod(mount, current);
+    else if (!serves) SetTrouble(mount, "the API server has not been reached yet");
+    return;
+  }
+  const Status why = kube::Trouble(*current);
+  {
+    const std::lock_guard lock(mutex_);
+    if (why.ok()) mount.trouble_since_ns = 0;
+    else if (mount.trouble_since_ns == 0) mount.trouble_since_ns = MonotonicNs();
+  }
+  SetTrouble(mount, why.ok() ? "pod " + current->name + " is being started" : why.message());
+  Connect(mount, *current);
+}
+
+void PodHost::CreatePod(PodMount& mount, const std::optional<kube::Pod>& replaced) {
+  if (MonotonicNs() < mount.next_try_ns) return;
+  mount.delay_ms = std::clamp(mount.delay_ms * 2, kFirstDelayMs, kMaxDelayMs);
+  mount.next_try_ns = MonotonicNs() + mount.delay_ms * kNsPerMs;
+  auto made = parts_.records.CreatePod(mount.mount_key);
+  if (!made) {
+    SetTrouble(mount, made.error().message());
+    const std::lock_guard lock(mutex_);
+    if (mount.trouble_since_ns == 0) mount.trouble_since_ns = MonotonicNs();
+    return;
+  }
+  busy_ = true;
+  LOG_INFO("pods") << "mount " << mount.Name() << ": made pod " << made->name
+                   << (replaced ? " to replace " + replaced->name : std::string());
+  if (!replaced) return;
+  const Status why = kube::Trouble(*replaced);
+  parts_.events.Send(ObjectOf(*made), /*warning=*/true, "Replacing",
+                     "replaces pod " + replaced->name + " (" +
+                         (why.ok() ? std::string("it is being deleted, and volumes use it") : why.message()) +
+                         "); applications wait meanwhile");
+}
+
+void PodHost::Connect(PodMount& mount, const kube::Pod& pod) {
+  // A container that is being started is there in a moment; whatever else
+  // changes with a pod, an event says.
+  const bool starting = !pod.node.empty() && kube::Trouble(pod).ok();
+  auto directory = PodDirectory(pod.uid);
+  if (!directory) {
+    busy_ = busy_ || starting;
+    return;
+  }
+  auto link = SupervisorLink::Connect(directory->get(), static_cast<uid_t>(config_.pods.run_as_user), kConnectMs);
+  if (!link) {
+    busy_ = busy_ || starting;
+    const int err = link.error().err();
+    if (err != ENOENT && err != ECONNREFUSED) SetTrouble(mount, "talk to pod " + pod.name + ": " + link.error().message());
+    return;
+  }
+  if (Status s = HandOver(mount, pod, std::move(*link), std::move(*directory)); !s.ok()) {
+    SetTrouble(mount, "hand the mount to pod " + pod.name + ": " + s.message());
+    busy_ = true;
+  }
+}
+
+Status PodHost::HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<SupervisorLink> next,
+                         UniqueFd directory) {
+  const keeper::SupervisorState& state = next->state();
+  if (state.phase == Phase::kIdle) {
+    if (mount.link) {
+      // Two clients never serve at once; what the first had read is resent.
+      if (Status s = mount.link->StepAside(kCallMs); !s.ok()) {
+        LOG_WARNING("pods") << "mount " << mount.Name() << ": the previous supervisor does not step aside: "
+                            << s.ToString();
+      }
+      mount.link.reset();
+      const std::lock_guard lock(mutex_);
+      mount.serving = false;
+      mount.client_socket.reset();
+      mount.unserved_since_ns = MonotonicNs();
+    }
+    SupervisorLink::Serve serve;
+    serve.mount = mount.Name();
+    serve.meta = mount.spec.meta;
+    serve.words = mount.spec.words;
+    serve.device = mount.device;
+    serve.host = config_.node;
+    serve.start_timeout_s = mount.spec.start_timeout_s;
+    {
+      const std::lock_guard lock(mutex_);
+      serve.fuse = mount.fuse.get();
+      serve.arena = mount.arena.get();
+    }
+    const Status s = next->StartServing(serve, kCallMs);
+    if (!s.ok() && s.err() != EALREADY) return s;
+    LOG_INFO("pods") << "mount " << mount.Name() << ": handed to pod " << pod.name;
+  } else if (state.mount != mount.Name()) {
+    return Status(EBUSY, "it serves mount " + state.mount);
+  }
+  mount.link = std::move(next);
+  mount.directory = std::move(directory);
+  mount.pod_uid = pod.uid;
+  mount.settled_uid.clear();
+  mount.next_try_ns = 0;
+  HearSupervisor(mount);
+  return Status::Ok();
+}
+
+Status PodHost::FetchArena(PodMount& mount) {
+  ASSIGN_OR_RETURN_STATUS(auto fetched, mount.link->Fetch(kCallMs));
+  if (!fetched.arena || !IsArena(fetched.arena.get())) {
+    return Status(EPROTO, "take the arena of mount " + mount.Name() + ": what the pod sent is none");
+  }
+  const std::lock_guard lock(mutex_);
+  mount.arena = std::move(fetched.arena);
+  return Status::Ok();
+}
+
+// Everything that follows from a new pod's serving.
+void PodHost::Settle(PodMount& mount) {
+  if (!mount.arena) {
+    if (Status s = FetchArena(mount); !s.ok()) {
+      LOG_ERROR("pods") << s.ToString();
+      busy_ = true;
+      return;
+    }
+  }
+  auto socket = SupervisorLink::OpenClientSocket(mount.directory.get());
+  if (!socket) {
+    LOG_ERROR("pods") << socket.error().ToString();
+    busy_ = true;
+    return;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    mount.client_socket = std::move(*socket);
+  }
+  changed_.notify_all();
+  mount.settled_uid = mount.pod_uid;
+  mount.delay_ms = 0;
+  KeepDeposits();
+  const auto [major, minor] = NumbersOf(mount.device);
+  if (Status s = os::SetReadAhead(major, minor, 4096); !s.ok()) {
+    LOG_WARNING("pods") << s.ToString() << "; sequential reads will be slower";
+  }
+  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
+    if (pod.uid != mount.pod_uid || pod.deleting) continue;
+    if (Status s = parts_.pods.SetServing(pod, true, "the client serves mount " + mount.Name()); !s.ok()) {
+      LOG_WARNING("pods") << s.ToString();
+    }
+    parts_.events.Send(ObjectOf(pod), /*warning=*/false, "Serving", "serves mount " + mount.Name());
+  }
+  DeleteOthers(mount);
+}
+
+void PodHost::DeleteOthers(const PodMount& mount) {
+  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
+    if (pod.uid == mount.pod_uid || pod.deleting) continue;
+    if (Status s = parts_.pods.Delete(pod, -1); !s.ok()) {
+      LOG_WARNING("pods") << s.ToString();
+    }
+  }
+}
+
+void PodHost::AbortUnserved(PodMount& mount) {
+  const std::lock_guard lock(mutex_);
+  if (mount.unserved_since_ns == 0 || !mount.ever_ready || mount.aborted) return;
+  const int64_t limit = int64_t{mount.spec.abort_after_s} * 1'000'000'000;
+  if (MonotonicNs() - mount.unserved_since_ns < limit) return;
+  LOG_ERROR("pods") << "nobody served mount " << mount.Name() << " for " << mount.spec.abort_after_s
+                    << " s; aborting the connection: applications now get errors. What they wrote is kept and stored "
+                       "once a client can start";
+  if (Status s = os::AbortFuseConnection(NumbersOf(mount.device).second); !s.ok()) {
+    LOG_ERROR("pods") << s.ToString();
+  }
+  mount.aborted = true;
+  config_.on_change();
+}
+
+// Mounts that nobody wants any more: descriptors closed, supervisors released.
+void PodHost::LetGo() {
+  for (const MountPtr& mount : Mounts()) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!mount->leaving) continue;
+      mounts_.erase(mount->Name());
+    }
+    if (!mount->link) continue;
+    if (Status s = mount->link->StepAside(kCallMs); !s.ok() && s.err() != EPIPE) {
+      LOG_WARNING("pods") << "mount " << mount->Name() << ": " << s.ToString();
+    }
+  }
+}
+
+// ---- the second holder ------------------------------------------------------------
+
+void PodHost::KeepDeposits() {
+  if (config_.keeper_socket.empty()) return;
+  if (!depot_) {
+    if (MonotonicNs() < next_depot_try_ns_) return;
+    next_depot_try_ns_ = MonotonicNs() + kFirstDelayMs * kNsPerMs;
+    auto depot = keeper::DepotClient::Connect(config_.keeper_socket, kConnectMs);
+    if (!depot) return;
+    depot_ = std::move(*depot);
+    // What a dead predecessor deposited, and nothing mounts any more.
+    if (const auto names = depot_->List()) deposited_.insert(names->begin(), names->end());
+    for (const MountPtr& mount : Mounts()) deposited_.erase(mount->Name());
+  }
+  std::set<std::string> wanted;
+  const auto failed = [&](const Status& s) {
+    LOG_WARNING("pods") << "deposit with the keeper: " << s.ToString();
+    depot_.reset();
+    deposited_.clear();
+  };
+  for (const MountPtr& mount : Mounts()) {
+    wanted.insert(mount->Name());
+    if (deposited_.contains(mount->Name()) && mount->deposited_arena == static_cast<bool>(mount->arena)) continue;
+    std::vector<int> fds = {mount->fuse.get()};
+    if (mount->arena) fds.push_back(mount->arena.get());
+    if (Status s = depot_->Put(mount->Name(), mount->device, fds); !s.ok()) return failed(s);
+    deposited_.insert(mount->Name());
+    mount->deposited_arena = static_cast<bool>(mount->arena);
+  }
+  for (auto it = deposited_.begin(); it != deposited_.end();) {
+    if (wanted.contains(*it)) {
+      ++it;
+      continue;
+    }
+    if (Status s = depot_->Drop(*it); !s.ok()) return failed(s);
+    it = deposited_.erase(it);
+  }
+}
+
+// ---- after a start of the agent ------------------------------------------------------
+
+void PodHost::Recover() {
+  const auto all = sources_->All();
+  if (!all) {
+    LOG_ERROR("pods") << all.error().ToString();
+    return;
+  }
+  std::map<std::string, Source> sources;
+  for (const Source& source : *all) sources[source.mount_key + "/" + std::to_string(source.generation)] = source;
+  RecoverFromDepot(sources);
+  RecoverFromPods(sources);
+  for (const auto& [name, source] : sources) {
+    const auto it = mounts_.find(name);
+    if (it == mounts_.end() || !it->second->fuse) {
+      LOG_ERROR("pods") << "mount " << name << ": its descriptor is lost; it is mounted afresh";
+      mounts_.erase(name);
+    } else {
+      LOG_INFO("pods") << "mount " << name << ": recovered" << (it->second->link ? ", it is served" : "");
+    }
+  }
+}
+
+PodHost::MountPtr PodHost::Adopt(const Source& source) {
+  const std::string name = source.mount_key + "/" + std::to_string(source.generation);
+  MountPtr& mount = mounts_[name];
+  if (mount) return mount;
+  mount = std::make_shared<PodMount>();
+  mount->mount_key = source.mount_key;
+  mount->generation = source.generation;
+  mount->device = source.device;
+  mount->ever_ready = true;
+  mount->unserved_since_ns = MonotonicNs();
+  if (const auto record = parts_.records.Get(source.mount_key); record && *record) mount->spec = (*record)->spec;
+  return mount;
+}
+
+void PodHost::RecoverFromDepot(const std::map<std::string, Source>& sources) {
+  if (config_.keeper_socket.empty()) return;
+  auto depot = keeper::DepotClient::Connect(config_.keeper_socket, kConnectMs);
+  if (!depot) {
+    LOG_WARNING("pods") << "ask the keeper: " << depot.error().ToString();
+    return;
+  }
+  const auto names = (*depot)->List();
+  if (!names) return LOG_WARNING("pods") << "ask the keeper: " << names.error().ToString(), void();
+  for (const std::string& name : *names) {
+    const auto source = sources.find(name);
+    if (source == sources.end()) continue;
+    auto deposit = (*depot)->Get(name);
+    // Device numbers are used again.
+    if (!deposit || deposit->text != source->second.device || deposit->fds.empty()) continue;
+    if (!IsFuseDevice(deposit->fds[0].get())) continue;
+    const MountPtr mount = Adopt(source->second);
+    mount->fuse = std::move(deposit->fds[0]);
+    if (deposit->fds.size() > 1 && IsArena(deposit->fds[1].get())) mount->arena = std::move(deposit->fds[1]);
+    mount->deposited_arena = static_cast<bool>(mount->arena);
+  }
+}
+
+void PodHost::RecoverFromPods(const std::map<std::string, Source>& sources) {
+  if (sources.empty()) return;
+  // By the directories kubelet made: the API server need not be there.
+  for (const std::string& uid : PodUids()) AdoptSupervisor(sources, uid);
+}
+
+void PodHost::AdoptSupervisor(const std::map<std::string, Source>& sources, const std::string& uid) {
+  auto directory = PodDirectory(uid);
+  if (!directory) return;
+  auto link = SupervisorLink::Connect(directory->get(), static_cast<uid_t>(config_.pods.run_as_user), kConnectMs);
+  if (!link) {
+    if (link.error().err() != ENOENT) LOG_WARNING("pods") << "pod " << uid << ": " << link.error().ToString();
+    return;
+  }
+  const auto source = sources.find((*link)->state().mount);
+  if (source == sources.end()) return;
+  const MountPtr mount = Adopt(source->second);
+  if (mount->link) return;  // two serve it: the launcher's thread sees to that
+  if (!mount->fuse || !mount->arena) {
+    auto fetched = (*link)->Fetch(kCallMs);
+    if (fetched && fetched->device == source->second.device) {
+      if (!mount->fuse && fetched->fuse && IsFuseDevice(fetched->fuse.get())) mount->fuse = std::move(fetched->fuse);
+      if (!mount->arena && fetched->arena && IsArena(fetched->arena.get())) mount->arena = std::move(fetched->arena);
+    }
+  }
+  mount->link = std::move(*link);
+  mount->directory = std::move(*directory);
+  mount->pod_uid = uid;
+  HearSupervisor(*mount);
+}
+
+}  // namespace moorfs::mount
