@@ -33,6 +33,11 @@ rm -rf "$T/meta" "$T/data"
 format
 refuses "holds volume vol" "$MOORFS" format "$META" --store "$STORE"
 refuses "store of volume" "$MOORFS" format "leveldb:$T/meta3" --store "$STORE"
+# A job that runs again finds the volume it would have made, or says what is there instead.
+"$MOORFS" format "$META" --store "$STORE" --name vol --if-new | grep -q "is there already" || fail "--if-new minds the volume it asks for"
+refuses "not volume other" "$MOORFS" format "$META" --store "$STORE" --name other --if-new
+refuses "not volume vol with its data in file:$T/data9" "$MOORFS" format "$META" --store "file:$T/data9" --name vol --if-new
+refuses "one gives up what the other keeps" "$MOORFS" format "$META" --store "$STORE" --name vol --if-new --force
 
 # Options.
 refuses 'did you mean "memory"' "$MOORFS" mount "$META" "$MNT" -o memroy=1G

@@ -34,6 +34,7 @@ class FormatCommand final : public Command {
     a.Option("--compression", &codec_text_, "CODEC", "none, lz4 or zstd (default none)");
     a.Option("--trash-days", &trash_text_, "DAYS", "How long deleted files can be restored; 0 = not (default 1)");
     a.Flag("--force", &force_, "Give up the MoorFS volume that META or STORE holds");
+    a.Flag("--if-new", &if_new_, "Succeed and change nothing when META holds this volume already");
     a.Flag("--json", &json_, "Print JSON");
   }
   Status Run(Output& out) override;
@@ -41,9 +42,10 @@ class FormatCommand final : public Command {
  private:
   Status Parse();
   Status GiveUpOldVolume(Output& out);
+  Status Exists(const VolumeFormat& old, Output& out) const;
 
   std::string meta_text_, store_text_, name_, block_text_ = "4MiB", codec_text_ = "none", trash_text_ = "1";
-  bool force_ = false, json_ = false;
+  bool force_ = false, if_new_ = false, json_ = false;
   MetaUrl meta_;
   VolumeFormat format_;
 };
@@ -106,9 +108,27 @@ Status FormatCommand::GiveUpOldVolume(Output& out) {
   return Status::Ok();
 }
 
+// For scripts and Jobs that run again: fine when it is the volume they ask for.
+Status FormatCommand::Exists(const VolumeFormat& old, Output& out) const {
+  const std::string what = "format " + meta_.Shown() + ": it holds volume " + old.name + " (" + FormatUuid(old.uuid) + ")";
+  if (!if_new_) return Status(EEXIST, what + "; mount it, choose another directory, or give it up with --force");
+  if (old.name != format_.name || old.store != format_.store) {
+    return Status(EEXIST, what + " with its data in " + RedactUrl(old.store) + ", not volume " + format_.name +
+                              " with its data in " + RedactUrl(format_.store));
+  }
+  out.Line(json_ ? nlohmann::json{{"volume", old.name}, {"uuid", FormatUuid(old.uuid)}, {"existed", true}}.dump()
+                 : "volume " + old.name + " (" + FormatUuid(old.uuid) + ") is there already; nothing is changed");
+  return Status::Ok();
+}
+
 Status FormatCommand::Run(Output& out) {
   RETURN_IF_ERROR(Parse());
+  if (force_ && if_new_) return Status(EINVAL, "use --force with --if-new: one gives up what the other keeps");
   ASSIGN_OR_RETURN_STATUS(const auto holder, FindHolder(meta_));
+  if (holder && if_new_ && !holder->mountpoint.empty()) {
+    out.Note(meta_.Shown() + " is " + holder->description + ": it holds a volume; nothing is changed");
+    return Status::Ok();
+  }
   if (holder) {
     return Status(EBUSY, "format " + meta_.Shown() + ": it is " + holder->description +
                              (holder->mountpoint.empty() ? "" : "; `moorfs umount " + holder->mountpoint + "` first"));
@@ -123,10 +143,7 @@ Status FormatCommand::Run(Output& out) {
   kv::Options engine_options;
   engine_options.create_if_missing = true;
   ASSIGN_OR_RETURN_STATUS(auto kv, kv::OpenKvStore(meta_.url, engine_options));
-  if (auto old = meta::Meta::LoadFormat(*kv)) {
-    return Status(EEXIST, "format " + meta_.Shown() + ": it holds volume " + old->name + " (" + FormatUuid(old->uuid) +
-                              "); mount it, choose another directory, or give it up with --force");
-  }
+  if (auto old = meta::Meta::LoadFormat(*kv)) return Exists(*old, out);
   lock.reset();
   ASSIGN_OR_RETURN_STATUS(lock, LockVolume(meta_, "format"));
 
