@@ -20,7 +20,8 @@ int main(int argc, char** argv) {
   if (name == "umount.moorfs" || name == "umount.fuse.moorfs") return UmountHelperMain(argc, argv);
   if (name == "moorfs-flex") return moorfs::flex::DoorMain(argc, argv, "/proc/self/exe");
   const std::string_view role = argc > 1 ? argv[1] : "";
-  if (role == "keeper") return KeeperMain();
+  if (role == "keeper") return KeeperMain(argc, argv);
+  if (role == "supervise") return SuperviseMain(argc, argv);
   if (role == "client") return ClientMain();
   if (role == "node") return moorfs::csi::NodeMain(argc, argv);
   if (role == "csi") return moorfs::csi::AskMain(argc, argv);

@@ -42,14 +42,15 @@ std::optional<ClientProcess::Message> Decode(const std::string& line) {
 
 }  // namespace
 
-Result<std::unique_ptr<ClientProcess>> ClientProcess::Start(const KeeperConfig& config, const ClientFds& fds,
+Result<std::unique_ptr<ClientProcess>> ClientProcess::Start(const ClientProgram& program, const ClientFds& fds,
                                                             const std::string& client_json) {
   ASSIGN_OR_RETURN(auto pair, os::SocketPair());
   os::SpawnRequest request;
-  request.executable = config.executable;
+  request.executable = program.executable;
   request.argv = {"moorfs", "client"};
   request.fds = {fds.fuse, fds.arena, pair.second.get(), fds.listener, fds.lock};
-  if (config.user) request.user = os::SpawnRequest::User{config.user->uid, config.user->gid};
+  request.user = program.user;
+  if (program.dies_with_parent) request.parent_death_signal = SIGKILL;
   // Not in the terminal's process group: Ctrl-C is for the keeper, which drains.
   request.new_session = true;
   request.directory = "/";
@@ -64,9 +65,10 @@ Result<std::unique_ptr<ClientProcess>> ClientProcess::Start(const KeeperConfig& 
   auto client = std::unique_ptr<ClientProcess>(new ClientProcess());
   client->child_ = std::move(*child);
   client->channel_.emplace(std::move(pair.first));
-  // The keeper protects itself from the OOM killer; its child shall not.
-  if (Status s = os::WriteExisting("/proc/" + std::to_string(client->pid()) + "/oom_score_adj", "0"); !s.ok()) {
-    LOG_DEBUG("keeper") << s.ToString();
+  if (program.reset_oom_score) {
+    if (Status s = os::WriteExisting("/proc/" + std::to_string(client->pid()) + "/oom_score_adj", "0"); !s.ok()) {
+      LOG_DEBUG("keeper") << s.ToString();
+    }
   }
   TRY_VOID(client->channel_->Send(client_json, 10'000));
   return client;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The client as the keeper sees it: a child with its descriptors, a channel it
-// speaks over, and an end. Used by the keeper's loop only.
+// The client as its keeper or supervisor sees it: a child with its descriptors,
+// a channel it speaks over, and an end. Used by their loop only.
 
 #pragma once
 
@@ -11,7 +11,6 @@
 
 #include "common/base/status.h"
 #include "common/control/line_socket.h"
-#include "common/keeper/keeper_config.h"
 #include "common/os/process.h"
 
 namespace moorfs::keeper {
@@ -23,10 +22,19 @@ struct ClientFds {
   int lock = -1;
 };
 
+struct ClientProgram {
+  std::string executable;  // started as `<executable> client`
+  std::optional<os::SpawnRequest::User> user;
+  // Killed when the process that started it ends.
+  bool dies_with_parent = false;
+  // Its parent protected itself from the OOM killer; the client shall not be.
+  bool reset_oom_score = false;
+};
+
 class ClientProcess {
  public:
   // `client_json` is sent as the channel's first line.
-  static Result<std::unique_ptr<ClientProcess>> Start(const KeeperConfig& config, const ClientFds& fds,
+  static Result<std::unique_ptr<ClientProcess>> Start(const ClientProgram& program, const ClientFds& fds,
                                                       const std::string& client_json);
   // A client never outlives this object unnoticed: the destructor kills and
   // reaps one that still runs.

@@ -17,10 +17,9 @@
 
 #include "common/base/units.h"
 #include "common/control/server.h"
-#include "common/keeper/client_process.h"
+#include "common/keeper/client_runner.h"
 #include "common/keeper/mount_state.h"
 #include "common/keeper/protocol.h"
-#include "common/keeper/restart_policy.h"
 #include "common/keeper/unmount.h"
 #include "common/log/log.h"
 #include "common/os/file.h"
@@ -35,7 +34,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kNsPerMs = 1'000'000;
-constexpr int64_t kNsPerSec = 1'000'000'000;
 constexpr off_t kLogRotateBytes = 16 << 20;
 
 std::string Dump(const Json& j) { return j.dump(-1, ' ', false, Json::error_handler_t::replace); }
@@ -127,7 +125,7 @@ Result<Mounted> MountVolume(const KeeperConfig& config) {
   return out;
 }
 
-class Keeper {
+class Keeper final : private ClientRunner::Observer {
  public:
   Keeper(Starter starter, UniqueFd arena, UniqueFd lock)
       : starter_(std::move(starter)), arena_(std::move(arena)), lock_(std::move(lock)) {}
@@ -136,20 +134,25 @@ class Keeper {
 
  private:
   Status Prepare(KeeperConfig config);
-  void Announce();
   void StartClient();
   void Loop();
   int PollTimeoutMs() const;
   void OnSignal();
-  void OnMessage(const ClientProcess::Message& message);
-  void OnClientEnd();
   void OnMountTable();
-  void OnDeadlines();
   void OnWake();
   void UnmountInBackground(bool lazy);
-  void FailStart(const Status& why);
   void Finish();
   void Fail(const std::string& why);
+
+  void OnProgress(std::string_view text) override { starter_.Progress(text); }
+  void OnCondition() override;
+  void OnFirstReady() override;
+  void OnStartFailed(const Status& why) override;
+  void OnUnmounted() override { Finish(); }
+  void OnStopped() override { Finish(); }
+  void OnBroken(const Status& why) override { Fail(why.ToString()); }
+  void OnOverdue() override;
+
   Result<Json> Handle(const Json& request, control::Reply& reply);
 
   Starter starter_;
@@ -163,15 +166,12 @@ class Keeper {
   std::optional<MountState> state_;
   std::unique_ptr<control::Server> server_;
   std::thread unmounter_;
-  std::unique_ptr<ClientProcess> client_;
-  RestartPolicy policy_;
+  std::optional<ClientRunner> runner_;
 
   bool ever_ready_ = false;
   bool done_ = false;
   int exit_code_ = 0;
   int signals_seen_ = 0;
-  int64_t restart_at_ns_ = 0;     // with no client: when to start one
-  int64_t unserved_since_ns_ = 0; // 0 while a client serves
 };
 
 Result<Json> Keeper::Handle(const Json& request, control::Reply& reply) {
@@ -209,109 +209,49 @@ Status Keeper::Prepare(KeeperConfig config) {
 }
 
 void Keeper::StartClient() {
-  restart_at_ns_ = 0;
-  Json config = Json::parse(state_->config.client_json, nullptr, false);
-  if (!config.is_object()) config = Json::object();
-  config["keeper"] = {{"mountpoint", state_->config.mountpoint},
-                      {"device", std::to_string(mounted_.major) + ":" + std::to_string(mounted_.minor)},
-                      {"restarts", state_->restarts},
-                      {"runtime_dir", state_->paths.directory}};
-  policy_.Started(MonotonicNs());
-  auto client = ClientProcess::Start(
-      state_->config, {mounted_.fuse.get(), arena_.get(), client_listener_.get(), lock_.get()}, Dump(config));
-  if (!client) {
-    const Status why = client.error().Annotate("start the client");
-    LOG_ERROR("keeper") << why.ToString();
-    if (!ever_ready_) return FailStart(why);
-    const std::lock_guard lock(state_->mutex);
-    state_->last_error = why.message();
-    restart_at_ns_ = MonotonicNs() + policy_.AfterEnd(MonotonicNs(), false) * kNsPerMs;
-    return;
-  }
-  client_ = std::move(*client);
-  const std::lock_guard lock(state_->mutex);
-  state_->client_pid = client_->pid();
+  const KeeperConfig& config = state_->config;
+  ClientRunner::Config c;
+  c.program.executable = config.executable;
+  if (config.user) c.program.user = os::SpawnRequest::User{config.user->uid, config.user->gid};
+  c.program.reset_oom_score = true;
+  c.fds = {mounted_.fuse.get(), arena_.get(), client_listener_.get(), lock_.get()};
+  c.client_json = config.client_json;
+  c.keeper_json = Dump({{"mountpoint", config.mountpoint},
+                        {"device", std::to_string(mounted_.major) + ":" + std::to_string(mounted_.minor)},
+                        {"runtime_dir", state_->paths.directory}});
+  c.name = config.mountpoint;
+  c.start_timeout_s = config.start_timeout_s;
+  c.abort_after_s = config.abort_after_s;
+  runner_.emplace(std::move(c), static_cast<ClientRunner::Observer&>(*this));
+  runner_->Start();
 }
 
-void Keeper::Announce() {
+void Keeper::OnCondition() {
+  const ClientRunner::Condition& c = runner_->condition();
+  const std::lock_guard lock(state_->mutex);
+  if (state_->phase != Phase::kAborted) {
+    switch (c.phase) {
+      case ClientRunner::Phase::kStarting: state_->phase = Phase::kStarting; break;
+      case ClientRunner::Phase::kServing: state_->phase = Phase::kServing; break;
+      case ClientRunner::Phase::kRestarting: state_->phase = Phase::kRestarting; break;
+    }
+  }
+  state_->client_pid = c.client_pid;
+  state_->client_details = c.details;
+  state_->client_ready_ns = c.ready_ns;
+  state_->restarts = c.restarts;
+  state_->last_exit = c.last_exit;
+  state_->last_error = c.last_error;
+}
+
+void Keeper::OnFirstReady() {
+  ever_ready_ = true;
   // After INIT: before it the kernel would take the reply's smaller value.
   if (Status s = os::SetReadAhead(mounted_.major, mounted_.minor, state_->config.read_ahead_kib); !s.ok()) {
     LOG_WARNING("keeper") << s.ToString() << "; sequential reads will be slower";
   }
   LOG_INFO("keeper") << state_->config.source << " is mounted at " << state_->config.mountpoint;
   starter_.Ready(state_->ToJson());
-}
-
-void Keeper::OnMessage(const ClientProcess::Message& message) {
-  using Kind = ClientProcess::Message::Kind;
-  switch (message.kind) {
-    case Kind::kProgress:
-      starter_.Progress(message.text);
-      return;
-    case Kind::kReady: {
-      policy_.Ready();
-      {
-        const std::lock_guard lock(state_->mutex);
-        if (state_->phase != Phase::kAborted) state_->phase = Phase::kServing;
-        state_->client_details = message.text;
-        state_->client_ready_ns = MonotonicNs();
-        state_->last_error.clear();
-      }
-      if (ever_ready_) {
-        LOG_INFO("keeper") << "client " << client_->pid() << " serves after "
-                           << (MonotonicNs() - unserved_since_ns_) / kNsPerMs << " ms without one";
-      }
-      unserved_since_ns_ = 0;
-      if (!ever_ready_) {
-        ever_ready_ = true;
-        Announce();
-      }
-      return;
-    }
-    case Kind::kFailed:
-      LOG_ERROR("keeper") << "client " << client_->pid() << " cannot serve: " << message.failure.ToString();
-      if (!ever_ready_) return FailStart(message.failure);
-      const std::lock_guard lock(state_->mutex);
-      state_->last_error = message.failure.message();
-      return;
-  }
-}
-
-void Keeper::OnClientEnd() {
-  // What it said before it ended is still in the channel.
-  while (auto message = client_->TakeMessage()) {
-    OnMessage(*message);
-    if (done_) return;
-  }
-  auto ended = client_->Reap();
-  if (!ended) return Fail(ended.error().ToString());
-  const pid_t pid = client_->pid();
-  client_.reset();
-  if (!ended->signaled && ended->code == kExitUnmounted) return Finish();
-  const std::string how = "client " + std::to_string(pid) + " " + ended->Describe();
-  if (!ever_ready_) return FailStart(Status(EIO, "start the client: " + how + "; see the log"));
-  bool discard;
-  {
-    const std::lock_guard lock(state_->mutex);
-    if (state_->phase != Phase::kAborted) state_->phase = Phase::kRestarting;
-    state_->client_pid = 0;
-    state_->last_exit = how;
-    ++state_->restarts;
-    discard = state_->discard;
-  }
-  if (discard) return Finish();
-  const int64_t now = MonotonicNs();
-  if (unserved_since_ns_ == 0) unserved_since_ns_ = now;
-  const bool incompatible = !ended->signaled && ended->code == kExitIncompatible;
-  const int delay = policy_.AfterEnd(now, incompatible);
-  const std::string next = delay ? " in " + std::to_string(delay) + " ms" : " now";
-  if (!ended->signaled && ended->code == kExitRestart) {
-    LOG_INFO("keeper") << "client " << pid << " stepped back; starting its successor" << next;
-  } else {
-    LOG_WARNING("keeper") << how << "; starting its successor" << next;
-  }
-  if (delay == 0) return StartClient();
-  restart_at_ns_ = now + delay * kNsPerMs;
 }
 
 void Keeper::OnMountTable() {
@@ -328,22 +268,9 @@ void Keeper::OnMountTable() {
   state_->mounted = mounted;
 }
 
-void Keeper::OnDeadlines() {
-  const int64_t now = MonotonicNs();
-  if (!client_ && restart_at_ns_ != 0 && now >= restart_at_ns_) StartClient();
-  if (done_ || unserved_since_ns_ == 0) return;
-  if (!ever_ready_) {
-    if (now - unserved_since_ns_ >= state_->config.start_timeout_s * kNsPerSec) {
-      FailStart(Status(ETIMEDOUT, "start the client: it was not ready within " +
-                                      std::to_string(state_->config.start_timeout_s) +
-                                      " s; look at its log and at the store"));
-    }
-    return;
-  }
+void Keeper::OnOverdue() {
   const std::lock_guard lock(state_->mutex);
-  if (state_->phase != Phase::kRestarting || now - unserved_since_ns_ < state_->config.abort_after_s * kNsPerSec) {
-    return;
-  }
+  if (state_->phase == Phase::kAborted) return;
   LOG_ERROR("keeper") << "no client served " << state_->config.mountpoint << " for " << state_->config.abort_after_s
                       << " s; aborting the connection: applications now get errors. What they wrote is kept "
                          "and stored once a client can start";
@@ -362,8 +289,8 @@ void Keeper::OnWake() {
     discard = state_->discard;
   }
   if (!discard) return;
-  if (!client_) return Finish();
-  if (Status s = client_->Signal(SIGKILL); !s.ok()) {
+  if (!runner_->Stop()) return Finish();
+  if (Status s = runner_->Signal(SIGKILL); !s.ok()) {
     LOG_WARNING("keeper") << s.ToString();
   }
 }
@@ -382,7 +309,7 @@ void Keeper::UnmountInBackground(bool lazy) {
 void Keeper::OnSignal() {
   signalfd_siginfo info;
   if (read(signals_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return;
-  if (!ever_ready_) return FailStart(Status(EINTR, "mount: interrupted by a signal"));
+  if (!ever_ready_) return OnStartFailed(Status(EINTR, "mount: interrupted by a signal"));
   ++signals_seen_;
   {
     const std::lock_guard lock(state_->mutex);
@@ -397,7 +324,7 @@ void Keeper::OnSignal() {
   UnmountInBackground(signals_seen_ > 1);
 }
 
-void Keeper::FailStart(const Status& why) {
+void Keeper::OnStartFailed(const Status& why) {
   if (Status s = os::Unmount(state_->config.mountpoint, MNT_DETACH); !s.ok()) {
     LOG_ERROR("keeper") << s.ToString();
   }
@@ -418,14 +345,7 @@ void Keeper::Finish() {
 }
 
 int Keeper::PollTimeoutMs() const {
-  int64_t next = INT64_MAX;
-  if (!client_ && restart_at_ns_ != 0) next = restart_at_ns_;
-  if (unserved_since_ns_ != 0) {
-    const int limit = ever_ready_ ? state_->config.abort_after_s : state_->config.start_timeout_s;
-    const int64_t at = unserved_since_ns_ + limit * kNsPerSec;
-    // Past it there is nothing more to do at a time; the next event counts.
-    if (at > MonotonicNs()) next = std::min(next, at);
-  }
+  const int64_t next = runner_->NextNs();
   if (next == INT64_MAX) return -1;
   return static_cast<int>(std::clamp<int64_t>((next - MonotonicNs()) / kNsPerMs + 1, 0, 60'000));
 }
@@ -433,8 +353,8 @@ int Keeper::PollTimeoutMs() const {
 void Keeper::Loop() {
   while (!done_) {
     std::array<pollfd, 6> p{{{signals_.get(), POLLIN, 0},
-                             {client_ ? client_->channel_fd() : -1, POLLIN, 0},
-                             {client_ ? client_->pidfd() : -1, POLLIN, 0},
+                             {runner_->channel_fd(), POLLIN, 0},
+                             {runner_->pidfd(), POLLIN, 0},
                              {mount_table_.get(), POLLPRI, 0},
                              {starter_.fd(), POLLIN, 0},
                              {state_->wake.get(), POLLIN, 0}}};
@@ -442,18 +362,14 @@ void Keeper::Loop() {
       return Fail(Status::FromErrno("wait for events").ToString());
     }
     if (p[0].revents) OnSignal();
-    if (p[1].revents && client_ && !done_) {
-      while (auto message = client_->TakeMessage()) {
-        OnMessage(*message);
-        if (done_) break;
-      }
-    }
-    if (p[2].revents && client_ && !done_) OnClientEnd();
+    if (!done_) runner_->Handle(p[1].revents != 0, p[2].revents != 0);
     // The kernel flags a changed mount table as an error and "priority" data.
     if (p[3].revents && !done_) OnMountTable();
-    if (p[4].revents && starter_.fd() >= 0 && !done_) FailStart(Status(EINTR, "mount: the command was interrupted"));
+    if (p[4].revents && starter_.fd() >= 0 && !done_) {
+      OnStartFailed(Status(EINTR, "mount: the command was interrupted"));
+    }
     if (p[5].revents && !done_) OnWake();
-    if (!done_) OnDeadlines();
+    if (!done_) runner_->OnTime();
   }
 }
 
@@ -475,19 +391,18 @@ int Keeper::Run() {
 
   if (Status s = Prepare(std::move(*config)); !s.ok()) {
     if (state_) {
-      FailStart(s);
+      OnStartFailed(s);
     } else {
       starter_.Failed(s);
       exit_code_ = 1;
     }
   } else {
-    unserved_since_ns_ = MonotonicNs();
     StartClient();
-    Loop();
+    if (!done_) Loop();
   }
   // Callers queued for a client that will not come are refused, callers that
   // wait for the end are answered, and only then everything goes.
-  client_.reset();
+  runner_.reset();
   client_listener_.reset();
   if (state_) {
     const std::lock_guard lock(state_->mutex);

@@ -26,17 +26,22 @@ struct SupervisorState {
   pid_t client_pid = 0;  // the same
   uint64_t restarts = 0;
   std::string last_exit, last_error;
+  std::string uuid;      // of the volume; empty until a client told it
+  bool sigterm = false;  // kubelet wants the pod gone
+  std::string progress;  // while starting: the last word about it
 };
 
 // Not thread-safe, except where said.
 class SupervisorLink {
  public:
   // `directory`: the pod's directory, opened by the caller (O_PATH). ENOENT,
-  // ECONNREFUSED: nobody serves there yet. EPERM: the peer is not `uid`.
+  // ECONNREFUSED: nobody serves there yet. EPERM: the peer is not `uid`. ENOTSOCK:
+  // something else lies there. EPROTO: it speaks another version, or nonsense.
   static Result<std::unique_ptr<SupervisorLink>> Connect(int directory, uid_t uid, int timeout_ms);
 
   int fd() const;  // readable: call Update()
-  // Takes in what arrived; EPIPE when the supervisor is gone. True: the state changed.
+  // Takes in what arrived; EPIPE when the supervisor is gone. True: the state
+  // changed since the last Update() or since Connect().
   Result<bool> Update();
   const SupervisorState& state() const { return state_; }
 
@@ -50,10 +55,12 @@ class SupervisorLink {
     int abort_after_s = 300;
     int fuse = -1;
     int arena = -1;      // -1: a new mount, make one
+    std::string uuid;    // of the volume that must be served; empty: any
   };
+  // After a call that timed out the link is of no use: EPIPE from then on.
   Status StartServing(const Serve& serve, int timeout_ms);
   struct Fetched {
-    std::string mount, device;
+    std::string mount, device, uuid;
     UniqueFd fuse, arena;
   };
   Result<Fetched> Fetch(int timeout_ms);

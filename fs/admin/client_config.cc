@@ -40,6 +40,7 @@ Result<ClientConfig> DecodeClientConfig(std::string_view text) {
     c.host = j.at("host");
     c.mountpoint = j.at("keeper").at("mountpoint");
     c.restarts = j.at("keeper").at("restarts");
+    if (c.uuid.empty()) c.uuid = j.at("keeper").value("uuid", "");
     return c;
   } catch (const Json::exception& e) {
     return Error(EPROTO, std::string("read the client's configuration: ") + e.what());

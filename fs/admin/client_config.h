@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What `moorfs mount` tells the client, through the keeper, as JSON.
+// What `moorfs mount` or `moorfs supervise` tells the client, as JSON.
 
 #pragma once
 
@@ -14,7 +14,9 @@ namespace moorfs::admin {
 
 struct ClientConfig {
   std::string meta_url;
-  std::string uuid;  // of the volume that was mounted: a client serves no other
+  // Of the volume that was mounted: a client serves no other. Empty: the first
+  // client serves what is there, and the supervisor tells the later ones.
+  std::string uuid;
   bool read_only = false;
   bool noatime = false;
   std::string subdir;

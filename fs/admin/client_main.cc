@@ -78,6 +78,7 @@ struct Client {
 Status Client::OpenVolume() {
   ASSIGN_OR_RETURN_STATUS(kv, OpenEngine(config.meta_url));
   ASSIGN_OR_RETURN_STATUS(const VolumeFormat format, meta::Meta::LoadFormat(*kv));
+  if (config.uuid.empty()) config.uuid = FormatUuid(format.uuid);
   if (FormatUuid(format.uuid) != config.uuid) {
     return Status(EMEDIUMTYPE, "open " + config.meta_url + ": it holds volume " + FormatUuid(format.uuid) + " now, but " +
                                    config.uuid + " is mounted; put that one back");
@@ -253,7 +254,7 @@ int ClientMain() {
   if (Status s = client.OpenVolume(); !s.ok()) return Fail(channel, s);
   if (Status s = client.StartFileSystem(); !s.ok()) return Fail(channel, s);
   const auto on_ready = [&] {
-    const Json details = {{"pid", getpid()}, {"version", MOORFS_VERSION}};
+    const Json details = {{"pid", getpid()}, {"version", MOORFS_VERSION}, {"uuid", client.config.uuid}};
     if (Status s = channel.Ready(details.dump()); !s.ok()) {
       LOG_WARNING("client") << s.ToString();
     }

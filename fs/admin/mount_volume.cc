@@ -21,8 +21,6 @@
 #include "common/os/file.h"
 #include "common/os/mountinfo.h"
 #include "common/os/process.h"
-#include "fs/admin/client_config.h"
-#include "fs/admin/locate.h"
 #include "fs/admin/volume.h"
 #include "fs/kv/open.h"
 #include "fs/vfs/arena.h"
@@ -135,22 +133,8 @@ Result<Prepared> Prepare(const MountRequest& request, const MetaUrl& meta, const
     ASSIGN_OR_RETURN(auto kv, kv::OpenKvStore(meta.url, {}));
     ASSIGN_OR_RETURN(p.format, meta::Meta::LoadFormat(*kv));
   }
-  vfs::ArenaGeometry geometry;
-  geometry.data_bytes = (DirtyBudget(o) + 0xfff) & ~uint64_t{0xfff};
-  ASSIGN_OR_RETURN(p.arena, vfs::Arena::CreateMemfd(geometry));
-
-  ClientConfig client;
-  client.meta_url = meta.url;
-  client.uuid = FormatUuid(p.format.uuid);
-  client.read_only = o.read_only;
-  client.noatime = (o.mount_flags & MS_NOATIME) != 0;
-  client.subdir = o.subdir;
-  client.cache_dir = o.cache_dir;
-  client.cache_bytes = o.cache_bytes;
-  client.block_cache_bytes = BlockCacheBytes(o);
-  client.memory_bytes = o.memory_bytes;
-  client.log_level = o.log_level;
-  client.host = HostName();
+  ASSIGN_OR_RETURN(p.arena, MakeArena(o));
+  const ClientConfig client = MakeClientConfig(meta, o, FormatUuid(p.format.uuid), HostName());
 
   k.mountpoint = mountpoint;
   k.source = kSourcePrefix + p.format.name;
@@ -231,6 +215,29 @@ Result<Json> StayInForeground(const os::Child& keeper, Json ready) {
 }
 
 }  // namespace
+
+Result<UniqueFd> MakeArena(const config::VolumeOptions& o) {
+  vfs::ArenaGeometry geometry;
+  geometry.data_bytes = (o.memory_bytes / 2 + 0xfff) & ~uint64_t{0xfff};
+  return vfs::Arena::CreateMemfd(geometry);
+}
+
+ClientConfig MakeClientConfig(const MetaUrl& meta, const config::VolumeOptions& o, const std::string& uuid,
+                              const std::string& host) {
+  ClientConfig client;
+  client.meta_url = meta.url;
+  client.uuid = uuid;
+  client.read_only = o.read_only;
+  client.noatime = (o.mount_flags & MS_NOATIME) != 0;
+  client.subdir = o.subdir;
+  client.cache_dir = o.cache_dir;
+  client.cache_bytes = o.cache_bytes;
+  client.block_cache_bytes = o.memory_bytes / 4;
+  client.memory_bytes = o.memory_bytes;
+  client.log_level = o.log_level;
+  client.host = host;
+  return client;
+}
 
 Result<Json> MountVolume(const MountRequest& request, Output& out) {
   ASSIGN_OR_RETURN(const MetaUrl meta, ParseMeta(request.meta));

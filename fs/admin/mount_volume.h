@@ -8,15 +8,21 @@
 #include <string>
 
 #include "common/base/status.h"
+#include "common/base/unique_fd.h"
 #include "common/config/volume_options.h"
+#include "fs/admin/client_config.h"
+#include "fs/admin/locate.h"
 #include "fs/admin/output.h"
 
 namespace moorfs::admin {
 
-// How the memory budget is shared out; the rest is for metadata, requests in
-// flight and the program itself.
-inline uint64_t DirtyBudget(const config::VolumeOptions& o) { return o.memory_bytes / 2; }
-inline uint64_t BlockCacheBytes(const config::VolumeOptions& o) { return o.memory_bytes / 4; }
+// What a new mount needs, wherever its client runs. The memory budget is shared
+// out here; the rest of it is for metadata, requests in flight and the program
+// itself.
+Result<UniqueFd> MakeArena(const config::VolumeOptions& options);
+// `uuid` may be empty: then a client serves the volume that is there.
+ClientConfig MakeClientConfig(const MetaUrl& meta, const config::VolumeOptions& options, const std::string& uuid,
+                              const std::string& host);
 
 struct MountRequest {
   std::string meta;

@@ -13,8 +13,12 @@ int CliMain(int argc, char** argv);
 int MountHelperMain(int argc, char** argv);
 // /sbin/umount.moorfs MOUNTPOINT [-flnrv], called by umount(8).
 int UmountHelperMain(int argc, char** argv);
-// Started by `moorfs mount`; talk over inherited descriptors only.
-int KeeperMain();
+// Started by `moorfs mount`, without arguments: the keeper of one mount. With
+// `--socket PATH`: the node's second holder of every mount of its pods.
+int KeeperMain(int argc, char** argv);
+// PID 1 of a mount pod: `moorfs supervise --directory DIR`.
+int SuperviseMain(int argc, char** argv);
+// Started by a keeper or a supervisor; talks over inherited descriptors only.
 int ClientMain();
 
 }  // namespace moorfs::admin

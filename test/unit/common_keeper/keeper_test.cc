@@ -40,9 +40,9 @@ struct TempDir {
 Result<std::unique_ptr<ClientProcess>> StartScript(const TempDir& dir, const std::string& body) {
   const std::string path = dir.path + "/client";
   REQUIRE(os::ReplaceFile(path, "#!/bin/bash\nread -r config <&5\n" + body + "\n", 0755).ok());
-  KeeperConfig config;
-  config.executable = path;
-  return ClientProcess::Start(config, {0, 0, 0, 0}, R"({"hello":"world"})");
+  ClientProgram program;
+  program.executable = path;
+  return ClientProcess::Start(program, {0, 0, 0, 0}, R"({"hello":"world"})");
 }
 
 ClientProcess::Message WaitMessage(ClientProcess& client) {
