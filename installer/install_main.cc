@@ -184,7 +184,7 @@ int InstallMain(int argc, char** argv) {
   app.footer(kInstallExample);
   DeclareInstall(app, a);
   int exit_code = 0;
-  if (!Parse(app, argc - 1, argv + 1, &exit_code)) return exit_code;
+  if (!Parse(app, argc, argv, &exit_code)) return exit_code;
   if (const Status s = Tidy(&a.options); !s.ok()) return Tell("install", Error(s));
   if (a.check) return Tell("install", Check(a.options));
   return a.watch ? Watch(a) : Tell("install", Install(a.options));
@@ -197,7 +197,7 @@ int UninstallMain(int argc, char** argv) {
   DeclareCommon(app, options);
   app.add_flag("--force", options.force, "Also while volumes are mounted: their pods hang until the driver is back");
   int exit_code = 0;
-  if (!Parse(app, argc - 1, argv + 1, &exit_code)) return exit_code;
+  if (!Parse(app, argc, argv, &exit_code)) return exit_code;
   if (const Status s = Tidy(&options); !s.ok()) return Tell("uninstall", Error(s));
   return Tell("uninstall", Uninstall(options));
 }
