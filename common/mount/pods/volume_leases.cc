@@ -4,6 +4,8 @@
 
 #include "common/mount/pods/volume_leases.h"
 
+#include <unistd.h>
+
 #include <set>
 
 #include "common/log/log.h"
@@ -17,6 +19,11 @@ using kube::Json;
 // All annotations of an object share 256 KiB: more would keep others from being
 // answered.
 constexpr size_t kMaxAnswerBytes = 64 << 10;
+
+// The API client has tried for seconds already.
+constexpr int kMostTries = 3;
+constexpr useconds_t kPauseUs = 200'000;
+bool IsAway(const Status& status) { return status.err() == EHOSTUNREACH || status.err() == ETIMEDOUT; }
 
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 Json ErrorAnswer(int err, const std::string& message) {
@@ -132,12 +139,16 @@ Status Leases::Answer(const std::string& mount_key, const std::string& id, const
                                           " bytes are too many, ask for less"));
   }
   Status written = Write(mount_key, id, text);
+  for (int tries = 1; tries < kMostTries && IsAway(written); ++tries) {
+    usleep(kPauseUs * static_cast<useconds_t>(tries));
+    written = Write(mount_key, id, text);
+  }
   if (written.err() == EINVAL) {
     // The other annotations left no room.
     written = Write(mount_key, id, Dump(ErrorAnswer(EAGAIN, "answer through the lease: there is no room left, ask again")));
   }
   if (!written.ok() && written.err() != ENOENT) {
-    // Whoever sees the ask next answers it again.
+    // The next news of the lease bring the ask again.
     std::lock_guard lock(mutex_);
     if (const auto heard = heard_.find(mount_key); heard != heard_.end()) heard->second.erase(id);
   }
