@@ -157,7 +157,7 @@ Result<std::unique_ptr<MountManager>> StartPodManager(const PodManagerConfig& co
       *context->api, {config.pods.ns, config.node, [raw](VolumeLeases::Ask ask) { raw->desk.Take(std::move(ask)); }});
   context->pods = NodePods::Start(*context->api, {config.node, config.pods, [raw] { raw->PodsChanged(); }});
 
-  auto records = PodRecords::Create(*context->pods, *context->copies);
+  auto records = PodRecords::Over(*context->pods, *context->copies);
   ASSIGN_OR_RETURN(auto launcher,
                    PodLauncher::Start({*context->pods, *records, *context->leases, *context->events},
                                       {config.manager.state_root + "/mounts", config.manager.kubelet_root, config.node,

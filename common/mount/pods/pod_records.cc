@@ -18,6 +18,7 @@ class Records final : public PodRecords {
 
   Result<ClientRecord> Create(const ClientRecord& record) override {
     const std::lock_guard lock(mutex_);
+    TRY_VOID(CheckSynced());
     // Its pod is made together with its client, with the record inside.
     return copies_.Create(record);
   }
@@ -25,6 +26,7 @@ class Records final : public PodRecords {
   Result<ClientRecord> Update(const ClientRecord& record) override {
     const std::lock_guard lock(mutex_);
     ASSIGN_OR_RETURN(const ClientRecord before, Compare(record.mount_key, record.version));
+    TRY_VOID(CheckSynced());
     if (pods_.Current(record.mount_key)) TRY_VOID(ChangePod(before, record));
     return copies_.Update(record);
   }
@@ -32,6 +34,7 @@ class Records final : public PodRecords {
   Status Delete(const std::string& mount_key, const std::string& version) override {
     const std::lock_guard lock(mutex_);
     ASSIGN_OR_RETURN_STATUS(const ClientRecord before, Compare(mount_key, version));
+    RETURN_IF_ERROR(CheckSynced());
     if (Status s = pods_.End(before); !s.ok()) {
       if (s.err() == kErrnoConflict) AdoptLocked(mount_key);
       return s;
@@ -54,6 +57,13 @@ class Records final : public PodRecords {
   }
 
  private:
+  // Not knowing which pods there are, none must be changed or made.
+  Status CheckSynced() const {
+    if (pods_.Synced()) return Status::Ok();
+    return Status(EHOSTUNREACH, "change a client's record: the API server has not been reached since the agent was "
+                                "started; it is tried again and again");
+  }
+
   Result<ClientRecord> Compare(const std::string& mount_key, const std::string& version) {
     ASSIGN_OR_RETURN(auto now, copies_.Get(mount_key));
     if (now && now->version == version) return std::move(*now);
@@ -106,7 +116,7 @@ class Records final : public PodRecords {
 
 }  // namespace
 
-std::unique_ptr<PodRecords> PodRecords::Create(NodePods& pods, RecordStore& copies) {
+std::unique_ptr<PodRecords> PodRecords::Over(NodePods& pods, RecordStore& copies) {
   return std::make_unique<Records>(pods, copies);
 }
 

@@ -18,7 +18,7 @@ namespace moorfs::mount {
 class PodRecords : public RecordStore {
  public:
   // `copies`: of this node. Both outlive it.
-  static std::unique_ptr<PodRecords> Create(NodePods& pods, RecordStore& copies);
+  static std::unique_ptr<PodRecords> Over(NodePods& pods, RecordStore& copies);
   // Takes into the copies what the pods say: after a list, and after events.
   // True: a copy changed.
   virtual bool Adopt() = 0;
