@@ -18,8 +18,8 @@ host_directories() {
   KUBELET_ROOT=/var/lib/kubelet
   PLUGINS=/usr/libexec/kubernetes/kubelet-plugins/volume/exec
   local each
-  for each in "$KUBELET_ROOT" /var/lib/moorfs /var/lib/moorfs-volumes "$PLUGINS"; do room_for "$each"; done
-  for each in "$KUBELET_ROOT" /var/lib/moorfs /var/lib/moorfs-volumes "$PLUGINS"; do own_directory "$each"; done
+  for each in "$KUBELET_ROOT" /var/lib/moorfs /srv/moorfs "$PLUGINS"; do room_for "$each"; done
+  for each in "$KUBELET_ROOT" /var/lib/moorfs /srv/moorfs "$PLUGINS"; do own_directory "$each"; done
 }
 # What does not exist is not made on the machine: its parent becomes one of links to
 # what is there.

@@ -6,7 +6,7 @@
 
 # Images that every node shall have are archives in $WORK/nodes.
 start_second_node() {
-  launch second-node unshare --mount --pid --net --ipc --fork --kill-child --propagation private --mount-proc \
+  MOORFS_SECOND_NODE=$SECOND_NODE launch second-node unshare --mount --pid --net --ipc --fork --kill-child --propagation private --mount-proc \
     "$CLUSTER/second-node" "$WORK" "$WORK"
   eventually 20 "the second node's namespaces exist" second_node_has_network
   ip link add second type veth peer name uplink netns "$(second_node_pid)"

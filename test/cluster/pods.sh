@@ -9,6 +9,8 @@ MOORFS=$(realpath -m "${MOORFS:-$TOP/build/release/moorfs}")
 MOORFS_FLEX=$(realpath -m "${MOORFS_FLEX:-$(dirname "$MOORFS")/flex/moorfs-flex}")
 WRITER=$(realpath -m "${WRITER:-$(dirname "$MOORFS")/test/cluster/writer}")
 export AUDIT=1
+NODE=worker-1        # as the examples call it
+SECOND_NODE=worker-2
 SYSTEM=moorfs-system
 MOUNTS=moorfs-mounts
 AGENT_USER=system:serviceaccount:$SYSTEM:moorfs-node
@@ -36,6 +38,7 @@ make_images() {
 import_node_images() {
   local each
   for each in "$WORK"/nodes/*.tar; do import_image "$each"; done
+  ctr images tag moorfs.test/busybox:1 docker.io/library/busybox:1.36 >/dev/null
 }
 # deploy_moorfs [OVERLAY]: a folder of manifests/overlays, or any other kustomization.
 deploy_moorfs() {
@@ -54,53 +57,18 @@ is_registered() { # [NODE]
   [ "$(kubectl get csinode "${1:-$NODE}" -o 'jsonpath={.spec.drivers[*].name}' 2>/dev/null)" = csi.moorfs.io ]
 }
 
-# local_volume CLAIM [NODE]: a PersistentVolume on the node's disk and its claim for mount pods.
+# example NAME [FS [NODE]]: manifests/examples/NAME.yaml, for another file system or node.
+example() { sed "s/\bmain\b/${2:-main}/g; s/\bworker-1\b/${3:-$NODE}/g" "$MANIFESTS/examples/$1.yaml"; }
+# local_volume FS [NODE]: a PersistentVolume on the node's disk and its claim for mount pods.
 local_volume() {
-  local claim=$1 node=${2:-$NODE} path=/var/lib/moorfs-volumes/$1
-  if [ "$node" = "$NODE" ]; then mkdir -p "$path"; else in_second_node mkdir -p "$path"; fi
-  cat <<END | kubectl apply -f - >/dev/null
-apiVersion: v1
-kind: PersistentVolume
-metadata: {name: moorfs-data-$claim}
-spec:
-  capacity: {storage: 10Gi}
-  accessModes: [ReadWriteOnce]
-  persistentVolumeReclaimPolicy: Retain
-  storageClassName: moorfs-local
-  claimRef: {namespace: $MOUNTS, name: $claim}
-  local: {path: $path}
-  nodeAffinity:
-    required: {nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [$node]}]}]}
----
-apiVersion: v1
-kind: PersistentVolumeClaim
-metadata: {name: $claim, namespace: $MOUNTS}
-spec: {accessModes: [ReadWriteOnce], storageClassName: moorfs-local, volumeName: moorfs-data-$claim, resources: {requests: {storage: 10Gi}}}
-END
+  if [ "${2:-$NODE}" = "$NODE" ]; then mkdir -p "/srv/moorfs/$1"; else in_second_node mkdir -p "/srv/moorfs/$1"; fi
+  example local-volume "$1" "${2:-$NODE}" | kubectl apply -f - >/dev/null
 }
-# format_volume CLAIM: by a Job, as users do.
-format_volume() {
-  cat <<END | kubectl apply -f - >/dev/null
-apiVersion: batch/v1
-kind: Job
-metadata: {name: format-$1, namespace: $MOUNTS}
-spec:
-  backoffLimit: 0
-  template:
-    spec:
-      restartPolicy: Never
-      automountServiceAccountToken: false
-      securityContext: {runAsNonRoot: true, runAsUser: 65532, runAsGroup: 65532, fsGroup: 65532, seccompProfile: {type: RuntimeDefault}}
-      containers:
-      - name: format
-        image: $IMAGE
-        args: [format, "leveldb:/volumes/$1/meta", --store, "file:/volumes/$1/store", --name, $1]
-        securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
-        volumeMounts: [{name: volume, mountPath: /volumes/$1}, {name: tmp, mountPath: /tmp}]
-      volumes: [{name: volume, persistentVolumeClaim: {claimName: $1}}, {name: tmp, emptyDir: {}}]
-END
+format_volume() { # FS
+  example format-job "$1" | kubectl apply -f - >/dev/null
   kubectl -n "$MOUNTS" wait --for=condition=Complete "job/format-$1" --timeout=60s >/dev/null ||
     die "formatting $1: $(kubectl -n "$MOUNTS" logs "job/format-$1" 2>&1 | tail -n 3)"
+  kubectl -n "$MOUNTS" delete job "format-$1" >/dev/null
 }
 # static_volume CLAIM [FS [HANDLE_SUFFIX]]: a PersistentVolume of MoorFS and a claim in default.
 static_volume() {
