@@ -8,35 +8,9 @@ start client_death
 
 format
 mount_it
-cat >"$T/load.py" <<'P'
-import hashlib, os, sys, time
-root, me, end = sys.argv[1], sys.argv[2], time.time() + float(sys.argv[3])
-os.makedirs(f"{root}/{me}")
-n = worst = 0
-held = open(f"{root}/{me}/held", "w+b", buffering=0)
-while time.time() < end:
-    began = time.time()
-    name = f"{root}/{me}/{n}"
-    data = hashlib.sha256(name.encode()).digest() * 200
-    fd = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)   # not twice, not lost
-    os.write(fd, data)
-    os.close(fd)
-    os.rename(name, name + ".r")
-    with open(name + ".r", "rb") as f:
-        assert f.read() == data, name
-    if n % 3 == 0:
-        os.unlink(name + ".r")
-    held.seek(0)
-    held.write(b"%d" % n)
-    worst = max(worst, time.time() - began)
-    n += 1
-left = sorted(os.listdir(f"{root}/{me}"))
-assert len(left) == n - (n + 2) // 3 + 1, (n, len(left))
-print(f"{n} rounds, the slowest {worst * 1000:.0f} ms")
-P
 loads=()
 for i in 1 2; do
-  python3 "$T/load.py" "$MNT" "$i" 15 >"$T/out.$i" 2>&1 &
+  python3 "$(dirname "$0")/load.py" "$MNT" "$i" 15 >"$T/out.$i" 2>&1 &
   PIDS+=($!)
   loads+=($!)
 done

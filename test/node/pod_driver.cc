@@ -6,7 +6,7 @@
 //   mount DIR                      a FUSE mount there; its descriptor is kept
 //   connect NAME DIR UID           a supervisor's directory
 //   serve NAME META [WORDS]        with the arena, if one was fetched
-//   wait NAME PHASE SECONDS        until it is in that phase
+//   wait NAME PHASE SECONDS [N]    until it is in that phase, after N restarts
 //   state NAME                     as JSON
 //   fetch NAME                     replaces what is kept
 //   step-aside NAME
@@ -138,12 +138,13 @@ Result<std::string> Driver::Serve(const Words& w) {
 
 Result<std::string> Driver::Wait(const Words& w) {
   ASSIGN_OR_RETURN(keeper::SupervisorLink * link, Link(w.at(1)));
+  const uint64_t restarts = w.size() > 4 ? std::stoull(w[4]) : 0;
   const int64_t until = MonotonicNs() + std::stoll(w.at(3)) * 1'000'000'000;
   for (;;) {
     auto updated = link->Update();
     if (w.at(2) == "gone" && !updated) return std::string("gone");
     if (!updated) return Error(updated.error());
-    if (PhaseText(link->state().phase) == w.at(2)) return w.at(2);
+    if (PhaseText(link->state().phase) == w.at(2) && link->state().restarts >= restarts) return w.at(2);
     const int64_t left_ms = (until - MonotonicNs()) / 1'000'000;
     pollfd p{link->fd(), POLLIN, 0};
     if (left_ms <= 0 || poll(&p, 1, static_cast<int>(left_ms)) == 0) {
