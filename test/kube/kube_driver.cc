@@ -7,9 +7,9 @@
 //   kube_driver events COUNT          one event, COUNT times
 //   kube_driver loop SECONDS          a GET every 50 ms; each must succeed
 //   kube_driver cost COUNT            what a GET costs us in time and memory
-// In: KUBE_SERVER, KUBE_CA, KUBE_TOKEN, KUBE_NS, and KUBE_TIMEOUT_MS
+// In: KUBE_SERVER, KUBE_CA, KUBE_TOKEN, KUBE_NS, KUBE_TIMEOUT_MS, and KUBE_DIRECT,
+//     the server without a proxy between
 
-#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -68,7 +68,8 @@ std::string Pods() { return PodsOf(Env("KUBE_NS", "moorfs-mounts")); }
 Json PodNamed(const std::string& name) {
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
-          {"metadata", {{"name", name}, {"labels", {{"moorfs.io/node", "node"}}}}},
+          {"metadata",
+           {{"name", name}, {"labels", {{"moorfs.io/node", "node"}}}, {"annotations", {{"count", "0"}}}}},
           {"spec",
            {{"automountServiceAccountToken", false},
             {"restartPolicy", "Never"},
@@ -99,7 +100,7 @@ void Calls() {
   MustFail(api->MergePatch(path, other), kErrnoConflict, "patch with another's uid");
   other["metadata"]["uid"] = UidOf(made);
   const Json cleared = Must(api->MergePatch(path, other), "patch with its uid, removing a key");
-  Must(!cleared["metadata"].contains("annotations"), "the annotation is gone");
+  Must(!cleared["metadata"]["annotations"].contains("moorfs.io/ref-1"), "the annotation is gone");
 
   const auto pod = Must(ParsePod(cleared), "parse");
   Must(pod.name == "calls" && pod.phase == "Pending" && pod.image == "moorfs.test/none:1" && Trouble(pod).ok(),
@@ -110,7 +111,7 @@ void Calls() {
 
   MustFail(api->Delete(path, {.uid = UidOf(made), .resource_version = VersionOf(made)}), kErrnoConflict,
            "delete with the old version");
-  Must(api->Delete(path, {.uid = other["metadata"]["uid"] == "" ? "" : "11111111-2222-3333-4444-555555555555"}).ok(),
+  Must(api->Delete(path, {.uid = "11111111-2222-3333-4444-555555555555"}).ok(),
        "delete with another's uid: that one is gone");
   Must(UidOf(Must(api->Get(path), "get")) == UidOf(made), "it is still there");
   const std::string version = VersionOf(Must(api->Get(path), "get"));
@@ -198,6 +199,180 @@ void Watch(int seconds, const char* out) {
                static_cast<unsigned long>(c.watches), static_cast<unsigned long>(c.retries));
 }
 
+// ---- storm ---------------------------------------------------------------------
+// Adds one to the annotation `key` under the version that was read. What came of a
+// change whose answer was lost is read from the object: each increment leaves the
+// ticket of its maker.
+class Adder {
+ public:
+  Adder(Api& api, std::string path, int number) : api_(api), path_(std::move(path)), number_(number) {}
+
+  void Add(int times) {
+    for (int i = 0; i < times; ++i) AddOne(i);
+  }
+  uint64_t conflicts = 0, ambiguous = 0, unavailable = 0;
+
+ private:
+  void AddOne(int round) {
+    const std::string mine = "t" + std::to_string(number_);
+    for (;;) {
+      const auto present = api_.Get(path_);
+      if (!present) {
+        Passing(present.error());
+        continue;
+      }
+      const Json& annotations = (*present)["metadata"]["annotations"];
+      // Also after a failure that looked final: our own ticket of this round says that it was made.
+      if (annotations.value(mine, "") == std::to_string(round)) {
+        ++ambiguous;
+        return;
+      }
+      Json patch = Annotate("count", std::to_string(std::stoi(annotations.value("count", "0")) + 1));
+      patch["metadata"]["annotations"][mine] = std::to_string(round);
+      patch["metadata"]["resourceVersion"] = VersionOf(*present);
+      const auto patched = api_.MergePatch(path_, patch);
+      if (patched) return;
+      Passing(patched.error());
+    }
+  }
+  void Passing(const Status& status) {
+    if (status.err() == kErrnoConflict) {
+      ++conflicts;
+    } else if (status.err() == EHOSTUNREACH || status.err() == ETIMEDOUT) {
+      ++unavailable;
+    } else if (status.err() != ESTALE) {  // a 410 for a single object exists only in this test
+      Fail("add: " + status.ToString());
+    }
+  }
+
+  Api& api_;
+  const std::string path_;
+  const int number_;
+};
+
+// Does the watch end with what a fresh list has?
+bool SameAsNow(const std::map<std::string, Json>& seen) {
+  setenv("KUBE_SERVER", Env("KUBE_DIRECT", Env("KUBE_SERVER").c_str()).c_str(), 1);
+  const Json list = Must(Connect()->Get(Pods()), "list directly");
+  std::map<std::string, std::string> now, had;
+  for (const Json& each : list["items"]) now[each["metadata"]["name"]] = VersionOf(each);
+  for (const auto& [name, object] : seen) had[name] = VersionOf(object);
+  return now == had;
+}
+
+// Pods come and go beside the counting.
+void Churn(Api& api, std::atomic<bool>& end) {
+  for (int i = 0; !end; ++i) {
+    const std::string path = Must(ObjectPath(Pods(), "churn-" + std::to_string(i % 7)), "path");
+    const auto made = api.Create(Pods(), PodNamed("churn-" + std::to_string(i % 7)));
+    if (made || made.error().err() == EEXIST) (void)api.Delete(path, {.grace_s = 0});
+  }
+}
+
+void Storm(int count, int threads) {
+  auto api = Connect();
+  const std::string path = Must(ObjectPath(Pods(), "storm"), "path");
+  for (;;) {
+    const auto made = api->Create(Pods(), PodNamed("storm"));
+    if (made || made.error().err() == EEXIST) break;
+  }
+  Seen seen(nullptr);
+  auto watch = api->StartWatch(Pods(), "", seen.Callbacks());
+  std::vector<std::unique_ptr<Adder>> adders;
+  std::vector<std::thread> running;
+  std::atomic<bool> end{false};
+  std::thread churn([&] { Churn(*api, end); });
+  for (int i = 0; i < threads; ++i) {
+    adders.push_back(std::make_unique<Adder>(*api, path, i));
+    running.emplace_back([&adders, i, each = count / threads] { adders[i]->Add(each); });
+  }
+  for (auto& each : running) each.join();
+  end = true;
+  churn.join();
+  uint64_t conflicts = 0, ambiguous = 0, unavailable = 0;
+  for (const auto& each : adders) {
+    conflicts += each->conflicts;
+    ambiguous += each->ambiguous;
+    unavailable += each->unavailable;
+  }
+  bool same = false;
+  for (int i = 0; i < 600 && !same; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    same = SameAsNow(seen.Table());
+  }
+  Must(same, "the watch ends with what a fresh list has");
+  const std::string sum = seen.Table().at("storm")["metadata"]["annotations"]["count"];
+  Must(sum == std::to_string(count / threads * threads), "the sum is exact, it is " + sum);
+  const auto c = api->GetCounters();
+  std::printf("sum %s, conflicts %lu, found made %lu, unavailable %lu, retries %lu, lists %lu, watches %lu, events %d\n",
+              sum.c_str(), static_cast<unsigned long>(conflicts), static_cast<unsigned long>(ambiguous),
+              static_cast<unsigned long>(unavailable), static_cast<unsigned long>(c.retries),
+              static_cast<unsigned long>(c.lists), static_cast<unsigned long>(c.watches), seen.events());
+}
+
+// ---- the rest --------------------------------------------------------------------
+void Events(int count) {
+  auto api = Connect();
+  const Json pod = Must(api->Create(Pods(), PodNamed("told")), "create");
+  {
+    auto sender = EventSender::Start(*api, "moorfs", "node");
+    for (int i = 0; i < count; ++i) {
+      sender->Send(pod, true, "Repaired", "the client died and was started again");
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    sender->Send(pod, false, "Other", "something else");
+  }
+  const auto c = api->GetCounters();
+  Must(c.writes >= 3 && c.writes <= static_cast<uint64_t>(count) + 2, "events are sent");
+}
+
+void Loop(double seconds) {
+  auto api = Connect();
+  const auto end = Clock::now() + std::chrono::milliseconds(static_cast<int>(seconds * 1000));
+  int calls = 0;
+  for (; Clock::now() < end; ++calls) {
+    Must(api->Get(Pods() + "?limit=1"), "list one");
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  std::printf("%d calls, %lu retries\n", calls, static_cast<unsigned long>(api->GetCounters().retries));
+}
+
+long PssKb() {
+  std::ifstream file("/proc/self/smaps_rollup");
+  std::string word;
+  long kb = 0;
+  while (file >> word) {
+    if (word == "Pss:") file >> kb;
+  }
+  return kb;
+}
+double CpuUs() {
+  struct timespec t = {};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
+}
+
+void Cost(int count) {
+  const long empty = PssKb();
+  auto api = Connect();
+  const std::string path = Must(ObjectPath(Pods(), "cost"), "path");
+  Must(api->Create(Pods(), PodNamed("cost")), "create");
+  const long one = PssKb();
+  Seen seen(nullptr);
+  auto watch = api->StartWatch(Pods(), "", seen.Callbacks());
+  while (seen.syncs() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const long watching = PssKb();
+  const double cpu = CpuUs();
+  const auto start = Clock::now();
+  for (int i = 0; i < count; ++i) Must(api->Get(path), "get");
+  const double wall = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
+  std::printf("GET: %.0f us, of our CPU %.0f us; PSS: +%ld kB with a connection, +%ld kB with a watch, +%ld kB in the end\n",
+              wall / count, (CpuUs() - cpu) / count, one - empty, watching - empty, PssKb() - empty);
+  Must((CpuUs() - cpu) / count < 1000, "a GET costs less than a millisecond of our CPU");
+  Must(api->Delete(path, {.grace_s = 0}).ok(), "delete");
+}
+
 }  // namespace
 
 int Main(int argc, char** argv) {
@@ -206,6 +381,14 @@ int Main(int argc, char** argv) {
     Calls();
   } else if (command == "watch" && argc == 4) {
     Watch(std::atoi(argv[2]), argv[3]);
+  } else if (command == "storm" && argc == 4) {
+    Storm(std::atoi(argv[2]), std::atoi(argv[3]));
+  } else if (command == "events" && argc == 3) {
+    Events(std::atoi(argv[2]));
+  } else if (command == "loop" && argc == 3) {
+    Loop(std::atof(argv[2]));
+  } else if (command == "cost" && argc == 3) {
+    Cost(std::atoi(argv[2]));
   } else {
     Fail("unknown command, see kube_driver.cc");
   }
