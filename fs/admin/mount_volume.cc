@@ -19,6 +19,7 @@
 #include "common/keeper/runtime_dir.h"
 #include "common/os/fd_passing.h"
 #include "common/os/file.h"
+#include "common/os/host.h"
 #include "common/os/mountinfo.h"
 #include "common/os/process.h"
 #include "fs/admin/volume.h"
@@ -76,11 +77,6 @@ Result<std::string> OwnPath() {
   return std::string(path, static_cast<size_t>(n));
 }
 
-std::string HostName() {
-  char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 ? name : "";
-}
-
 Result<std::string> LogFile(const MountRequest& request, const std::string& volume) {
   if (request.foreground && request.options.log_file.empty()) return std::string();
   if (!request.options.log_file.empty()) return request.options.log_file;
@@ -134,7 +130,7 @@ Result<Prepared> Prepare(const MountRequest& request, const MetaUrl& meta, const
     ASSIGN_OR_RETURN(p.format, meta::Meta::LoadFormat(*kv));
   }
   ASSIGN_OR_RETURN(p.arena, MakeArena(o));
-  const ClientConfig client = MakeClientConfig(meta, o, FormatUuid(p.format.uuid), HostName());
+  const ClientConfig client = MakeClientConfig(meta, o, FormatUuid(p.format.uuid), os::HostName());
 
   k.mountpoint = mountpoint;
   k.source = kSourcePrefix + p.format.name;

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/control/client.h"
+#include "common/os/host.h"
 #include "fs/kv/open.h"
 #include "fs/vfs/lost_blocks.h"
 
@@ -15,11 +16,6 @@ namespace moorfs::admin {
 namespace {
 
 using Json = nlohmann::json;
-
-std::string HostName() {
-  char name[256] = {};
-  return gethostname(name, sizeof name - 1) == 0 ? name : "";
-}
 
 class OutputReply final : public control::Reply {
  public:
@@ -85,7 +81,7 @@ Result<os::LockFile> LockVolume(const MetaUrl& meta, const std::string& command)
                                            (*holder)->mountpoint + "` first"
                                      : ""));
   }
-  TRY_VOID(lock->SetContent(Json{{"pid", getpid()}, {"host", HostName()}, {"command", "moorfs " + command}}.dump()));
+  TRY_VOID(lock->SetContent(Json{{"pid", getpid()}, {"host", os::HostName()}, {"command", "moorfs " + command}}.dump()));
   return lock;
 }
 
