@@ -7,11 +7,20 @@
 #include <optional>
 #include <string>
 
+#include "common/config/cluster_config.h"
 #include "common/config/volume_options.h"
 #include "common/log/log.h"
 #include "csi/file_systems.h"
 
 namespace moorfs::csi {
+
+// Where the Kubernetes API is; server empty: as every pod finds it.
+struct KubeArguments {
+  std::string server, ca_file, token_file;
+};
+
+inline constexpr char kMountsInProcesses[] = "processes", kMountsInPods[] = "pods";
+inline constexpr char kVolumesByCommands[] = "commands", kVolumesByAgents[] = "agents";
 
 struct NodeArguments {
   std::string csi_socket;
@@ -25,11 +34,19 @@ struct NodeArguments {
   FileSystems file_systems;
   int64_t max_volumes = 0;
   config::Trust flex_trust = config::Trust::kPod;
+  std::string mounts = kMountsInProcesses;
+  std::optional<config::ClusterConfig> config;  // always there for kMountsInPods
+  std::string keeper_socket;                    // empty: no second holder
+  KubeArguments kube;
 };
 struct ControllerArguments {
   std::string csi_socket;
   std::string http;
   FileSystems file_systems;
+  std::string volumes = kVolumesByCommands;
+  std::optional<config::ClusterConfig> config;  // always there for kVolumesByAgents
+  std::string node_id;  // who gets a volume that no node is nearer to
+  KubeArguments kube;
 };
 
 // nullopt: help was printed, or a mistake was named; `exit_code` says which.

@@ -4,6 +4,7 @@
 
 #include "common/log/log.h"
 #include "csi/arguments.h"
+#include "csi/cluster.h"
 #include "csi/role.h"
 #include "csi/roles.h"
 #include "csi/services.h"
@@ -13,7 +14,7 @@ namespace moorfs::csi {
 namespace {
 
 constexpr char kSelf[] = "/proc/self/exe";
-// Each call runs a process of the file system's commands.
+// Each call runs a process of the file system's commands, or waits for an agent.
 constexpr int kThreads = 16;
 
 // Volumes through the file system's own commands.
@@ -42,11 +43,33 @@ class AdminVolumes final : public Volumes {
   mount::VolumeAdmin admin_;
 };
 
+// The volumes, and what stands behind them; ended from the last to the first.
+struct Backend {
+  std::unique_ptr<kube::Api> api;
+  std::unique_ptr<mount::LeaseCaller> caller;
+  std::unique_ptr<Volumes> volumes;
+};
+
+Result<Backend> OpenBackend(const ControllerArguments& arguments) {
+  Backend out;
+  if (arguments.volumes != kVolumesByAgents) {
+    out.volumes = std::make_unique<AdminVolumes>(kSelf);
+    return out;
+  }
+  const std::string& ns = arguments.config->mount_pods.ns;
+  ASSIGN_OR_RETURN(out.api, OpenKube(arguments.kube));
+  ASSIGN_OR_RETURN(out.caller, mount::LeaseCaller::Start(*out.api, {.ns = ns, .fallback_node = arguments.node_id}));
+  out.volumes = MakeAgentVolumes(*out.caller);
+  LOG_INFO("controller") << "volumes are made by agents, asked through leases in namespace " << ns;
+  return out;
+}
+
 int Serve(const ControllerArguments& arguments) {
   Metrics metrics("controller", nullptr);
-  AdminVolumes volumes(kSelf);
+  const auto backend = OpenBackend(arguments);
+  if (!backend) return Fail("controller", backend.error());
   const auto identity = MakeIdentityService(metrics);
-  const auto controller = MakeControllerService(arguments.file_systems, volumes, metrics);
+  const auto controller = MakeControllerService(arguments.file_systems, *backend->volumes, metrics);
   // The provisioner beside us need not be root; the directory of the socket says who may come.
   auto server = UnixServer::Start({.path = arguments.csi_socket, .mode = 0660, .max_threads = kThreads},
                                   {identity.get(), controller.get()});

@@ -2,20 +2,7 @@
 
 #include "csi/file_systems.h"
 
-#include <algorithm>
-
 namespace moorfs::csi {
-namespace {
-
-constexpr size_t kMaxNameBytes = 63;
-
-bool IsName(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxNameBytes && std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return std::isalnum(c) || c == '-' || c == '_' || c == '.';
-  });
-}
-
-}  // namespace
 
 Result<FileSystems> FileSystems::Parse(const std::vector<std::string>& words, const std::string& default_name,
                                        const std::vector<std::string>& open_to_pods) {
@@ -33,6 +20,15 @@ Result<FileSystems> FileSystems::Parse(const std::vector<std::string>& words, co
   return out;
 }
 
+FileSystems FileSystems::Of(const config::ClusterConfig& config) {
+  FileSystems out;
+  out.metas_ = config.file_systems;
+  out.open_to_pods_ = config.open_to_pods;
+  out.default_name_ = config.default_fs;
+  out.of_config_ = true;
+  return out;
+}
+
 Result<std::string> FileSystems::MetaOf(std::string_view name) const {
   if (name.empty()) return Error(EINVAL, "no file system is named: say fs=NAME");
   const auto found = metas_.find(name);
@@ -40,7 +36,9 @@ Result<std::string> FileSystems::MetaOf(std::string_view name) const {
   std::string known;
   for (const auto& [each, meta] : metas_) known += (known.empty() ? "" : ", ") + each;
   return Error(EINVAL, "the file system '" + std::string(name) + "' is not known here (known: " +
-                           (known.empty() ? "none" : known) + "); start moorfs with --fs " + std::string(name) + "=META");
+                           (known.empty() ? "none" : known) + "); " +
+                           (of_config_ ? "add it to fileSystems in the configuration file and restart"
+                                       : "start moorfs with --fs " + std::string(name) + "=META"));
 }
 
 std::string FormatVolumeId(const VolumeId& id) { return id.fs + "#" + id.name; }
@@ -48,7 +46,7 @@ std::string FormatVolumeId(const VolumeId& id) { return id.fs + "#" + id.name; }
 std::optional<VolumeId> ParseVolumeId(std::string_view text) {
   const size_t hash = text.find('#');
   if (hash == std::string_view::npos || hash + 1 == text.size()) return std::nullopt;
-  if (!IsName(text.substr(0, hash))) return std::nullopt;
+  if (!config::CheckFsName(text.substr(0, hash)).ok()) return std::nullopt;
   return VolumeId{std::string(text.substr(0, hash)), std::string(text.substr(hash + 1))};
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The file systems a role was started with (--fs NAME=META), and the names of
+// The file systems a role was started with (--fs NAME=META, or those of the
+// cluster's configuration file), and the names of
 // volumes in them: a volume id is "FS#NAME", FS being one of these names, or a
 // META URL in the handle of a PersistentVolume that somebody wrote by hand.
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/config/cluster_config.h"
 #include "common/config/volume_options.h"
 
 namespace moorfs::csi {
@@ -23,6 +25,8 @@ class FileSystems {
   // a default or name for pods that is not among them. With one file system, it is the default.
   static Result<FileSystems> Parse(const std::vector<std::string>& words, const std::string& default_name,
                                    const std::vector<std::string>& open_to_pods = {});
+
+  static FileSystems Of(const config::ClusterConfig& config);
 
   // EINVAL: not known, with the remedy.
   Result<std::string> MetaOf(std::string_view name) const;
@@ -36,6 +40,7 @@ class FileSystems {
   config::FsNames metas_;
   config::PodFsNames open_to_pods_;
   std::string default_name_;
+  bool of_config_ = false;
 };
 
 struct VolumeId {

@@ -25,7 +25,9 @@ Result<Json> Ask(const std::string& executable, std::vector<std::string> words, 
   return answer;
 }
 
-Result<VolumeRecord> Decode(const Json& j) {
+}  // namespace
+
+Result<VolumeRecord> DecodeVolume(const Json& j) {
   VolumeRecord r;
   const auto text = [&](const char* name, std::string* out) {
     if (!j.contains(name) || !j[name].is_string()) return false;
@@ -49,7 +51,29 @@ Result<VolumeRecord> Decode(const Json& j) {
   return r;
 }
 
-}  // namespace
+Result<std::vector<VolumeRecord>> DecodeVolumes(const Json& answer) {
+  if (!answer.is_object() || !answer.contains("volumes") || !answer["volumes"].is_array()) {
+    return Error(EPROTO, "list volumes: the answer has no list");
+  }
+  std::vector<VolumeRecord> out;
+  for (const Json& j : answer["volumes"]) {
+    ASSIGN_OR_RETURN(VolumeRecord record, DecodeVolume(j));
+    out.push_back(std::move(record));
+  }
+  return out;
+}
+
+Result<Capacity> DecodeCapacity(const Json& answer) {
+  Capacity c;
+  for (const auto& [name, value] : {std::pair("total_bytes", &c.total_bytes),
+                                    std::pair("available_bytes", &c.available_bytes)}) {
+    if (!answer.is_object() || !answer.contains(name) || !answer[name].is_number_unsigned()) {
+      return Error(EPROTO, std::string("read the capacity: member \"") + name + "\" is missing or wrong");
+    }
+    *value = answer[name].get<uint64_t>();
+  }
+  return c;
+}
 
 Result<VolumeRecord> VolumeAdmin::Create(const std::string& meta, const VolumeRecord& wanted, int timeout_ms) {
   std::vector<std::string> words = {"create", meta, wanted.name};
@@ -57,7 +81,7 @@ Result<VolumeRecord> VolumeAdmin::Create(const std::string& meta, const VolumeRe
   if (wanted.inodes > 0) words.insert(words.end(), {"--inodes", std::to_string(wanted.inodes)});
   for (const auto& [name, value] : wanted.parameters) words.insert(words.end(), {"--parameter", name + "=" + value});
   ASSIGN_OR_RETURN(const Json answer, Ask(executable_, std::move(words), timeout_ms));
-  return Decode(answer);
+  return DecodeVolume(answer);
 }
 
 Status VolumeAdmin::Delete(const std::string& meta, const std::string& name, int timeout_ms) {
@@ -67,7 +91,7 @@ Status VolumeAdmin::Delete(const std::string& meta, const std::string& name, int
 
 Result<VolumeRecord> VolumeAdmin::Get(const std::string& meta, const std::string& name, int timeout_ms) {
   ASSIGN_OR_RETURN(const Json answer, Ask(executable_, {"show", meta, name}, timeout_ms));
-  return Decode(answer);
+  return DecodeVolume(answer);
 }
 
 Result<std::vector<VolumeRecord>> VolumeAdmin::List(const std::string& meta, const std::string& after, size_t limit,
@@ -76,28 +100,12 @@ Result<std::vector<VolumeRecord>> VolumeAdmin::List(const std::string& meta, con
   if (!after.empty()) words.insert(words.end(), {"--after", after});
   if (limit > 0) words.insert(words.end(), {"--limit", std::to_string(limit)});
   ASSIGN_OR_RETURN(const Json answer, Ask(executable_, std::move(words), timeout_ms));
-  if (!answer.contains("volumes") || !answer["volumes"].is_array()) {
-    return Error(EPROTO, "list volumes: the answer has no list");
-  }
-  std::vector<VolumeRecord> out;
-  for (const Json& j : answer["volumes"]) {
-    ASSIGN_OR_RETURN(VolumeRecord record, Decode(j));
-    out.push_back(std::move(record));
-  }
-  return out;
+  return DecodeVolumes(answer);
 }
 
 Result<Capacity> VolumeAdmin::GetCapacity(const std::string& meta, int timeout_ms) {
   ASSIGN_OR_RETURN(const Json answer, Ask(executable_, {"capacity", meta}, timeout_ms));
-  Capacity c;
-  for (const auto& [name, value] : {std::pair("total_bytes", &c.total_bytes),
-                                    std::pair("available_bytes", &c.available_bytes)}) {
-    if (!answer.contains(name) || !answer[name].is_number_unsigned()) {
-      return Error(EPROTO, std::string("read the capacity: member \"") + name + "\" is missing or wrong");
-    }
-    *value = answer[name].get<uint64_t>();
-  }
-  return c;
+  return DecodeCapacity(answer);
 }
 
 }  // namespace moorfs::mount

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,11 @@ struct VolumeRecord {
 struct Capacity {
   uint64_t available_bytes = 0, total_bytes = 0;
 };
+
+// The answers of the commands, whoever brought them. EPROTO: of another version.
+Result<VolumeRecord> DecodeVolume(const nlohmann::json& answer);
+Result<std::vector<VolumeRecord>> DecodeVolumes(const nlohmann::json& answer);
+Result<Capacity> DecodeCapacity(const nlohmann::json& answer);
 
 class VolumeAdmin {
  public:

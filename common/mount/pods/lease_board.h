@@ -82,6 +82,8 @@ class LeaseBoard {
   uint64_t News();
   bool WaitForNews(uint64_t since, int timeout_ms);
 
+  // Somebody else was faster: look again. (A deletion is ENOENT.)
+  static bool IsLostRace(int err) { return err == kErrnoConflict || err == EEXIST || err == ENOENT; }
   // A short pause after the n-th conflict. False: enough of them.
   static bool PauseAfterConflict(int n);
 

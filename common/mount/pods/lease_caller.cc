@@ -90,7 +90,8 @@ Result<std::string> Caller::NodeFor(const std::string& meta) {
     const std::string claims = "/api/v1/namespaces/" + config_.ns + "/persistentvolumeclaims/";
     auto found = api_.Get(claims + claim);
     if (!found && found.error().err() == ENOENT) {
-      return Error(ENOENT, "find the node of volume " + meta + ": there is no PersistentVolumeClaim " + claim +
+      // Not ENOENT: that says that a volume in it does not exist.
+      return Error(ENXIO, "find the node of volume " + meta + ": there is no PersistentVolumeClaim " + claim +
                                " in namespace " + config_.ns + "; create it, or correct the META");
     }
     if (!found) return Error(found.error().Annotate("find the node of volume " + meta));
@@ -98,6 +99,10 @@ Result<std::string> Caller::NodeFor(const std::string& meta) {
     const std::string volume = Text(Member(*found, "/spec/volumeName"));
     if (config::IsDnsSubdomain(volume)) {
       auto bound = api_.Get("/api/v1/persistentvolumes/" + volume);
+      if (!bound && bound.error().err() == ENOENT) {
+        return Error(ENXIO, "find the node of volume " + meta + ": claim " + claim + " is bound to PersistentVolume " +
+                                volume + ", which does not exist");
+      }
       if (!bound) return Error(bound.error().Annotate("find the node of volume " + meta));
       nodes = NodesOfVolume(*bound);
     }
@@ -133,8 +138,10 @@ Result<VolumeLease> Caller::Put(const Question& q) {
     auto lease = PutOnce(q);
     if (lease) return lease;
     const int err = lease.error().err();
-    const bool again = err == kErrnoConflict || err == EEXIST;
-    if (!again || q.deadline.LeftMs() == 0 || !LeaseBoard::PauseAfterConflict(conflicts)) return lease;
+    if (!LeaseBoard::IsLostRace(err)) return lease;
+    if (q.deadline.LeftMs() == 0 || !LeaseBoard::PauseAfterConflict(conflicts)) {
+      return Error(EAGAIN, "ask about volume " + q.meta + ": " + lease.error().message() + ", again and again");
+    }
     // What the watch shows is older than what is there.
     TRY_VOID([&]() -> Status {
       ASSIGN_OR_RETURN_STATUS(const auto newest, board_->Fetch(q.mount_key));

@@ -79,9 +79,10 @@ Status Leases::Acquire(const std::string& mount_key, const std::string& meta) {
       LOG_INFO("leases") << "this node, " << config_.node << ", holds volume " << meta;
       return Status::Ok();
     }
-    const int err = taken.error().err();
-    const bool again = err == EEXIST || err == kErrnoConflict || err == ENOENT;
-    if (!again || !LeaseBoard::PauseAfterConflict(conflicts)) return taken.error().Annotate("take volume " + meta);
+    if (!LeaseBoard::IsLostRace(taken.error().err())) return taken.error().Annotate("take volume " + meta);
+    if (!LeaseBoard::PauseAfterConflict(conflicts)) {
+      return Status(EAGAIN, "take volume " + meta + ": " + taken.error().message() + ", again and again");
+    }
   }
 }
 
@@ -99,8 +100,9 @@ Status Leases::Release(const std::string& mount_key) {
     }
     const int err = released.error().err();
     if (err == ENOENT) return Status::Ok();
-    if (err != kErrnoConflict || !LeaseBoard::PauseAfterConflict(conflicts)) {
-      return released.error().Annotate("let go of volume " + lease->meta);
+    if (err != kErrnoConflict) return released.error().Annotate("let go of volume " + lease->meta);
+    if (!LeaseBoard::PauseAfterConflict(conflicts)) {
+      return Status(EAGAIN, "let go of volume " + lease->meta + ": " + released.error().message() + ", again and again");
     }
     lease.reset();
   }
@@ -168,9 +170,9 @@ Status Leases::Write(const std::string& mount_key, const std::string& id, const 
     if (!lease || !lease->asks.contains(id)) return Status(ENOENT, "answer " + id + ": nobody waits for it any more");
     const auto written = board_->Change(*lease, std::nullopt, {{AnswerKey(id), answer}});
     if (written) return Status::Ok();
-    const int err = written.error().err();
-    if ((err != kErrnoConflict && err != ENOENT) || !LeaseBoard::PauseAfterConflict(conflicts)) {
-      return written.error().Annotate("answer " + id);
+    if (!LeaseBoard::IsLostRace(written.error().err())) return written.error().Annotate("answer " + id);
+    if (!LeaseBoard::PauseAfterConflict(conflicts)) {
+      return Status(EAGAIN, "answer " + id + ": " + written.error().message() + ", again and again");
     }
     lease.reset();
   }

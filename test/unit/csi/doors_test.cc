@@ -389,6 +389,82 @@ TEST_CASE("the command line of the node has the places that kubelet expects") {
   CHECK(code == 0);
 }
 
+TEST_CASE("a cluster's configuration file takes the place of --fs, and mount pods need it") {
+  moorfs::test::TempDir dir;
+  const std::string file = dir / "config.json", empty = dir / "empty.json", broken = dir / "broken.json";
+  std::ofstream(file) << R"({"fileSystems": {"main": {"meta": "leveldb:/volumes/main/meta", "openToPods": true},
+                                             "other": {"meta": "leveldb:/volumes/other/meta"}},
+                             "defaultFileSystem": "other",
+                             "mountPods": {"image": "i", "namespace": "mounts"}})";
+  std::ofstream(empty) << R"({"mountPods": {"image": "i"}})";
+  std::ofstream(broken) << R"({"mountPods": {"image": "i"}, "fileSystem": {}})";
+  const auto words_of = [](const char* role, std::vector<std::string>& words) {
+    words.insert(words.begin(), {"moorfs", role});
+    std::vector<char*> argv;
+    for (auto& word : words) argv.push_back(word.data());
+    return argv;
+  };
+  int code = 0;
+  const auto node = [&](std::vector<std::string> words) {
+    auto argv = words_of("node", words);
+    return ParseNodeArguments(static_cast<int>(argv.size()), argv.data(), &code);
+  };
+  const auto controller = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), {"--endpoint", "/c.sock"});
+    auto argv = words_of("controller", words);
+    return ParseControllerArguments(static_cast<int>(argv.size()), argv.data(), &code);
+  };
+
+  const auto pods = node({"--mounts", "pods", "--config", file, "--kube-server", "https://k:1", "--kube-ca", "/ca",
+                          "--kube-token", "/token"});
+  REQUIRE(pods);
+  CHECK(pods->mounts == kMountsInPods);
+  CHECK(pods->config->mount_pods.ns == "mounts");
+  CHECK(pods->keeper_socket == "/run/moorfs/keeper.sock");
+  CHECK(pods->kube.server == "https://k:1");
+  CHECK(pods->kube.ca_file == "/ca");
+  CHECK(pods->kube.token_file == "/token");
+  CHECK(pods->file_systems.all().size() == 2);
+  CHECK(pods->file_systems.default_name() == "other");
+  CHECK(pods->file_systems.open_to_pods() == config::PodFsNames{"main"});
+  CHECK_THAT(pods->file_systems.MetaOf("third").error().message(), Catch::Contains("configuration file"));
+  CHECK(node({"--mounts", "pods", "--config", empty, "--keeper-socket", "none"})->keeper_socket.empty());
+  const auto plain = node({"--fs", "a=leveldb:/1"});
+  REQUIRE(plain);
+  CHECK(plain->mounts == kMountsInProcesses);
+  CHECK_FALSE(plain->config);
+
+  const auto agents = controller({"--volumes", "agents", "--config", file, "--node-id", "n1"});
+  REQUIRE(agents);
+  CHECK(agents->volumes == kVolumesByAgents);
+  CHECK(agents->node_id == "n1");
+  CHECK(agents->file_systems.default_name() == "other");
+  CHECK(controller({"--config", file})->volumes == kVolumesByCommands);
+
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--mounts", "pods"},
+                                                {"--mounts", "elsewhere"},
+                                                {"--config", dir / "absent"},
+                                                {"--config", broken},
+                                                {"--config", file, "--fs", "a=leveldb:/1"},
+                                                {"--config", file, "--pod-fs", "main"},
+                                                {"--kube-server", "https://k:1"},
+                                                {"--mounts", "pods", "--config", file, "--kube-server", "k:1"},
+                                                {"--mounts", "pods", "--config", file, "--kube-ca", "/ca"}}) {
+    CHECK_FALSE(node(wrong));
+    CHECK(code == 2);
+  }
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--config", empty},
+                                                {"--volumes", "agents", "--fs", "a=leveldb:/1"},
+                                                {"--volumes", "agents"},
+                                                {"--volumes", "somebody", "--config", file},
+                                                {"--config", file, "--default-fs", "main"},
+                                                {"--config", file, "--node-id", "n1"},
+                                                {"--config", file, "--kube-token", "/t"}}) {
+    CHECK_FALSE(controller(wrong));
+    CHECK(code == 2);
+  }
+}
+
 TEST_CASE("a controller knows its file systems and which is meant by none") {
   const auto parse = [](std::vector<std::string> words, int* code) {
     std::vector<char*> argv;

@@ -341,7 +341,7 @@ TEST_CASE("without a claim, or without any node, the call says what to do") {
   FakeKubeApi api;
   const auto caller = StartCaller(api);
   const auto no_claim = caller->Call(kKey, kMeta, {{"cmd", "x"}}, kCallMs);
-  CHECK(no_claim.error().err() == ENOENT);
+  CHECK(no_claim.error().err() == ENXIO);
   CHECK(Has(no_claim.error().message(), "there is no PersistentVolumeClaim main in namespace mounts; create it"));
   api.Put("/api/v1/namespaces/" + kNs + "/persistentvolumeclaims/main", {{"spec", Json::object()}});
   const auto no_node = caller->Call(kKey, kMeta, {{"cmd", "x"}}, kCallMs);
