@@ -43,12 +43,14 @@ std::string TemporaryFor(const std::string& path) {
   return path.substr(0, slash) + kTemporaryPrefix + std::to_string(getpid()) + "-" + path.substr(slash);
 }
 
-Status RemoveTemporaries(const std::string& directory) {
+Status RemoveTemporaries(const std::string& directory) { return RemoveWithPrefix(directory, kTemporaryPrefix); }
+
+Status RemoveWithPrefix(const std::string& directory, std::string_view prefix) {
   DIR* dir = opendir(directory.c_str());
   if (dir == nullptr) return errno == ENOENT ? Status::Ok() : Status::FromErrno("list " + directory);
   std::vector<std::string> found;
   while (const dirent* entry = readdir(dir)) {
-    if (std::string_view(entry->d_name).starts_with(kTemporaryPrefix)) found.emplace_back(entry->d_name);
+    if (std::string_view(entry->d_name).starts_with(prefix)) found.emplace_back(entry->d_name);
   }
   closedir(dir);
   for (const std::string& name : found) RETURN_IF_ERROR(os::RemoveTree(directory + "/" + name));

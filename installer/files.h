@@ -20,6 +20,7 @@ inline constexpr char kTemporaryPrefix[] = ".moorfs-install-";
 std::string TemporaryFor(const std::string& path);
 // What a killed installer left in a directory. Call with the installer's lock held.
 Status RemoveTemporaries(const std::string& directory);
+Status RemoveWithPrefix(const std::string& directory, std::string_view prefix);
 
 // The old files still work: that is what a person with a full disk wants to know first.
 Status ExplainNoSpace(const Status& status);

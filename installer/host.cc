@@ -130,16 +130,18 @@ Result<std::vector<std::string>> Host::OurMounts() const {
 bool Host::RunsFrom(const std::string& path) const {
   DIR* dir = opendir(proc_.c_str());
   if (dir == nullptr) return true;
-  bool known = false, runs = false;
+  bool runs = false;
   while (const dirent* entry = readdir(dir)) {
     if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+    errno = 0;
     const std::string exe = ReadLink(proc_ + "/" + entry->d_name + "/exe");
-    known = known || !exe.empty();
+    // Without CAP_SYS_PTRACE the programs of others are not shown.
+    const bool hidden = exe.empty() && (errno == EACCES || errno == EPERM);
     // Ours reads as the host's path, or as the path below its root.
-    runs = runs || exe.starts_with(path + "/") || exe.starts_with(root_ + path + "/");
+    runs = runs || hidden || exe.starts_with(path + "/") || exe.starts_with(root_ + path + "/");
   }
   closedir(dir);
-  return runs || !known;
+  return runs;
 }
 
 }  // namespace moorfs::installer

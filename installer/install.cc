@@ -110,8 +110,11 @@ Status Run::Begin() {
     const timespec pause{0, 100'000'000};
     nanosleep(&pause, nullptr);
   }
+  RETURN_IF_ERROR(RemoveWithPrefix(state_, "manifest.json.tmp-"));
   ASSIGN_OR_RETURN_STATUS(Manifest manifest, Manifest::Load(state_ + "/manifest.json"));
   manifest_ = std::make_unique<Manifest>(std::move(manifest));
+  // Its own is the installer's whoever made it: a killed one may have.
+  made.insert(options_.state);
   for (const std::string& path : made) manifest_->Expect(path, Entry::Kind::kDirectory, "");
   return Status::Ok();
 }
@@ -417,9 +420,7 @@ Status Run::Remove(const std::string& path, const Entry& entry) {
 
 Result<std::string> Run::Uninstall() {
   ASSIGN_OR_RETURN(const std::string state, host_.Resolve(options_.state));
-  if (access((state + "/manifest.json").c_str(), F_OK) != 0) {
-    return "nothing is installed: there is no " + options_.state + "/manifest.json\n";
-  }
+  if (access(state.c_str(), F_OK) != 0) return "nothing is installed: there is no " + options_.state + "\n";
   TRY_VOID(Begin());
   if (!options_.force) TRY_VOID(RefuseUnderMounts());
   TRY_VOID(CleanTemporaries());
@@ -429,7 +430,7 @@ Result<std::string> Run::Uninstall() {
   }
   // The last thing that names the directories; without it they would only be empty ones.
   for (const char* name : {"/manifest.json", "/lock"}) {
-    if (unlink((state + name).c_str()) != 0) return Error(Status::FromErrno("remove " + state + name));
+    if (unlink((state + name).c_str()) != 0 && errno != ENOENT) return Error(Status::FromErrno("remove " + state + name));
   }
   for (auto it = entries.rbegin(); it != entries.rend(); ++it) {
     if (it->second.kind == Entry::Kind::kDirectory) TRY_VOID(Remove(it->first, it->second));
