@@ -6,7 +6,8 @@
 #include <malloc.h>
 
 #include <cstdio>
-#include <cstring>
+#include <string>
+#include <string_view>
 
 #include "common/keeper/depot.h"
 #include "common/keeper/keeper.h"
@@ -19,8 +20,16 @@ int KeeperMain(int argc, char** argv) {
   mallopt(M_ARENA_MAX, 1);
   mallopt(M_TRIM_THRESHOLD, 64 << 10);
   if (argc == 2) return keeper::RunKeeper();
-  if (argc == 4 && std::strcmp(argv[2], "--socket") == 0 && argv[3][0] == '/') return keeper::RunDepot(argv[3]);
-  std::fputs("moorfs keeper: wanted is an absolute path\nusage: moorfs keeper --socket PATH\n", stderr);
+  // "--socket PATH" and "--socket=PATH", as every command takes it.
+  constexpr std::string_view kOption = "--socket";
+  const std::string_view word = argv[2];
+  std::string_view path;
+  if (argc == 4 && word == kOption) path = argv[3];
+  if (argc == 3 && word.starts_with(kOption) && word.substr(kOption.size()).starts_with("=")) {
+    path = word.substr(kOption.size() + 1);
+  }
+  if (path.starts_with("/")) return keeper::RunDepot(std::string(path));
+  std::fputs("moorfs keeper: --socket wants an absolute path\nusage: moorfs keeper --socket PATH\n", stderr);
   return 2;
 }
 
