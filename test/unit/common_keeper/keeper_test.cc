@@ -152,7 +152,7 @@ exit 7)");
 
 TEST_CASE("a client's reason for not serving arrives with its errno") {
   TempDir dir;
-  auto client = StartScript(dir, R"(echo '{"failed":{"errno":2,"message":"no store"}}' >&5; sleep 60)");
+  auto client = StartScript(dir, R"(echo '{"failed":{"errno":2,"message":"no store"}}' >&5; exec sleep 60)");
   REQUIRE(client);
   const auto m = WaitMessage(**client);
   CHECK(m.kind == ClientProcess::Message::Kind::kFailed);
