@@ -11,6 +11,8 @@
 #include <map>
 #include <mutex>
 
+#include "common/log/log.h"
+#include "common/mount/dead_copies.h"
 #include "common/mount/record.h"
 #include "common/mount/target.h"
 
@@ -205,6 +207,21 @@ class KernelTargets final : public Targets {
     // Not a mount point: somebody was quicker.
     if (answer.err == 0 || answer.err == EINVAL) return Status::Ok();
     return Status::FromErrno("unmount " + target.path, answer.err);
+  }
+
+  Result<int> RepairCopies(const std::vector<std::string>& dead_devices, const Binding& live,
+                           Deadline deadline) override {
+    int repaired = 0;
+    for (const DeadCopy& copy : FindDeadCopies(dead_devices)) {
+      const Status s = ReplaceDeadCopy(copy, live.source, *CallsOf(live.mount_key), deadline.LeftMs());
+      if (s.err() == ETIMEDOUT || s.err() == EBUSY) return Error(s);
+      if (s.ok()) {
+        ++repaired;
+      } else {
+        LOG_WARNING("mount") << s.ToString() << "; a restart of the container cures it";
+      }
+    }
+    return repaired;
   }
 
   bool BindPending(const std::string& mount_key) override { return CallsOf(mount_key)->Stuck(); }

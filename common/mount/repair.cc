@@ -30,6 +30,7 @@ class Core::Repairer {
     Do("restore references", &Repairer::RestoreReferences);
     Do("repair clients", &Repairer::RepairClients);
     if (dead_targets_) Do("repair targets", &Repairer::RepairTargets);
+    if (start_) Do("repair running containers", &Repairer::RepairCopies);
     Do("remove dead mounts", &Repairer::DiscardStale);
     return std::move(result_);
   }
@@ -263,6 +264,23 @@ class Core::Repairer {
     dead_targets_ = true;
     if (now->generation != record.generation || now->phase != record.phase) {
       Repaired("client " + record.mount_key + " serves again, generation " + std::to_string(now->generation));
+    }
+    return Status::Ok();
+  }
+
+  Status RepairCopies() {
+    RETURN_IF_ERROR(Refresh());
+    for (const ClientRecord& record : records_) {
+      if (record.phase != RecordPhase::kServing || record.old_devices.empty() || !Health(record).Usable()) continue;
+      Targets::Binding live;
+      live.mount_key = record.mount_key;
+      live.source = p_.launcher.SourcePath(record);
+      ASSIGN_OR_RETURN_STATUS(const int count,
+                              p_.targets.RepairCopies(record.old_devices, live, Deadline::In(kStackMs)));
+      if (count > 0) {
+        Repaired("mounted client " + record.mount_key + " again in running containers, at " + std::to_string(count) +
+                 " places");
+      }
     }
     return Status::Ok();
   }

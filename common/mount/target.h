@@ -68,6 +68,10 @@ class Targets {
   virtual Status SetReadOnly(const TargetName& target, const os::MountEntry& mount, bool read_only) = 0;
   // Takes the top mount off; detaches it when it stays in use.
   virtual Status Pop(const TargetName& target, const os::MountEntry& top, Deadline deadline) = 0;
+  // Copies of dead mounts that are no targets, in containers and by subPath, get
+  // a live mount of the same directory (dead_copies.h). How many did.
+  virtual Result<int> RepairCopies(const std::vector<std::string>& dead_devices, const Binding& live,
+                                   Deadline deadline) = 0;
   // A bind of this client may still happen.
   virtual bool BindPending(const std::string& mount_key) = 0;
 };

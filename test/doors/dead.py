@@ -57,6 +57,46 @@ def repaired_by_itself(node):
     check(not node.processes() and not node.records() and not node.empty_directories(), "something is left")
 
 
+def running_containers(node):
+    """a container that mounts do not reach from outside gets the live mount too, its subPath read-only as it was"""
+    meta, agent = node.volume(), node.agent()
+    target = node.target("a")
+    ok(agent.ask("publish %s %s id=v" % (target, meta)))
+    os.makedirs(target + "/sub/path")
+    with open(target + "/sub/path/file", "w", encoding="utf-8") as f:
+        f.write("kept")
+        f.flush()
+        os.fsync(f.fileno())
+    sub = node.path("inside")
+    os.makedirs(sub)
+    container = subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c",
+         'mount --bind "$1/sub/path" "$2" && mount -o remount,bind,ro "$2" && touch "$3" && exec sleep 1000',
+         "sh", target, sub, sub + ".ready"])
+
+    def inside(*words):
+        return subprocess.run(["nsenter", "-t", str(container.pid), "-m", *words], capture_output=True, text=True,
+                              timeout=20, check=False)
+
+    try:
+        wait_until(10, lambda: os.path.exists(sub + ".ready"), "the container runs")
+        check(inside("cat", sub + "/file").stdout == "kept", "the container does not see its file")
+        for round_number in range(2):
+            kill_all(node)
+            wait_until(15, lambda: inside("cat", sub + "/file").stdout == "kept",
+                       "the container sees its file again, round %d" % round_number)
+            wait_until(15, lambda: inside("cat", target + "/sub/path/file").stdout == "kept", "and the whole volume")
+        check(inside("touch", sub + "/new").returncode != 0, "the read-only subPath can be written")
+        check(inside("touch", target + "/new").returncode == 0, "the volume cannot be written in the container")
+        check(answers(target), "the target itself is dead")
+    finally:
+        container.kill()
+        container.wait()
+    ok(agent.ask("unpublish " + target))
+    node.converges(agent)
+    check(not node.processes() and not node.records(), "something is left")
+
+
 def dead_client_at_publish(node):
     """publish at a target whose client is dead gives a live mount"""
     meta = node.volume()
@@ -311,5 +351,5 @@ def lost_records(node):
 
 
 if __name__ == "__main__":
-    run([repaired_by_itself, dead_client_at_publish, keeper_death_is_survived, stopped_client,
+    run([repaired_by_itself, running_containers, dead_client_at_publish, keeper_death_is_survived, stopped_client,
          stopped_client_at_publish, shared_parents, spelled_root, two_agents, cgroup_killed, reboot, lost_records])

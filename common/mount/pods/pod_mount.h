@@ -21,6 +21,7 @@ struct PodMount {
   int generation = 1;
   ClientSpec spec;
   std::string device;  // "0:57"
+  std::string uuid;    // of the volume, once a client has said it: no other is served
 
   // ---- under the launcher's mutex ------------------------------------------
   UniqueFd fuse, arena;

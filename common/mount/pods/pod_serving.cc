@@ -64,6 +64,10 @@ bool IsArena(int fd) {
   return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
 }
 
+std::string DepositText(const PodMount& mount) {
+  return kube::Json{{"device", mount.device}, {"uuid", mount.uuid}}.dump();
+}
+
 kube::Json ObjectOf(const kube::Pod& pod) {
   return {{"apiVersion", "v1"},
           {"kind", "Pod"},
@@ -191,6 +195,7 @@ void PodHost::HearSupervisor(PodMount& mount) {
 void PodHost::TakeState(PodMount& mount) {
   const keeper::SupervisorState& state = mount.link->state();
   const std::lock_guard lock(mutex_);
+  if (!state.uuid.empty()) mount.uuid = state.uuid;
   const bool serving = state.phase == Phase::kServing;
   if (serving == mount.serving && state.phase != Phase::kFinished && state.phase != Phase::kFailed) return;
   if (mount.serving && !serving) mount.unserved_since_ns = MonotonicNs();
@@ -306,6 +311,7 @@ Status PodHost::HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<
     serve.words = mount.spec.words;
     serve.device = mount.device;
     serve.host = config_.node;
+    serve.uuid = mount.uuid;
     serve.start_timeout_s = mount.spec.start_timeout_s;
     {
       const std::lock_guard lock(mutex_);
@@ -438,7 +444,7 @@ void PodHost::KeepDeposits() {
     if (deposited_.contains(mount->Name()) && mount->deposited_arena == static_cast<bool>(mount->arena)) continue;
     std::vector<int> fds = {mount->fuse.get()};
     if (mount->arena) fds.push_back(mount->arena.get());
-    if (Status s = depot_->Put(mount->Name(), mount->device, fds); !s.ok()) return failed(s);
+    if (Status s = depot_->Put(mount->Name(), DepositText(*mount), fds); !s.ok()) return failed(s);
     deposited_.insert(mount->Name());
     mount->deposited_arena = static_cast<bool>(mount->arena);
   }
@@ -502,10 +508,12 @@ void PodHost::RecoverFromDepot(const std::map<std::string, Source>& sources) {
     const auto source = sources.find(name);
     if (source == sources.end()) continue;
     auto deposit = (*depot)->Get(name);
+    if (!deposit || deposit->fds.empty() || !IsFuseDevice(deposit->fds[0].get())) continue;
+    const kube::Json words = kube::Json::parse(deposit->text, nullptr, false);
     // Device numbers are used again.
-    if (!deposit || deposit->text != source->second.device || deposit->fds.empty()) continue;
-    if (!IsFuseDevice(deposit->fds[0].get())) continue;
+    if (!words.is_object() || words.value("device", "") != source->second.device) continue;
     const MountPtr mount = Adopt(source->second);
+    mount->uuid = words.value("uuid", "");
     mount->fuse = std::move(deposit->fds[0]);
     if (deposit->fds.size() > 1 && IsArena(deposit->fds[1].get())) mount->arena = std::move(deposit->fds[1]);
     mount->deposited_arena = static_cast<bool>(mount->arena);

@@ -30,6 +30,13 @@ Json ErrorAnswer(int err, const std::string& message) {
   return {{"error", {{"errno", err}, {"message", message}}}};
 }
 
+// What is no request becomes one that no client knows, which is answered as such.
+Json RequestOf(const std::string& text) {
+  Json request = Json::parse(text, nullptr, false);
+  const bool is_one = request.is_object() && request.contains("cmd") && request["cmd"].is_string();
+  return is_one ? request : Json{{"cmd", ""}};
+}
+
 class Leases final : public VolumeLeases {
  public:
   Leases(kube::Api& api, Config config) : config_(std::move(config)), locks_(MakeNameLocks()) {
@@ -119,9 +126,7 @@ void Leases::Hear(const VolumeLease& lease) {
     if (lease.holder == config_.node && config_.on_ask) {
       for (const auto& [id, text] : lease.asks) {
         if (lease.answers.contains(id) || IsStaleAsk(id) || !heard.insert(id).second) continue;
-        // No JSON: a request that no client knows, which is answered as such.
-        fresh.push_back({lease.mount_key, lease.meta, id, Json::parse(text, nullptr, false)});
-        if (fresh.back().request.is_discarded()) fresh.back().request = Json::object();
+        fresh.push_back({lease.mount_key, lease.meta, id, RequestOf(text)});
       }
     }
     if (heard.empty()) heard_.erase(lease.mount_key);

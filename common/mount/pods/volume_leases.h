@@ -39,8 +39,10 @@ class VolumeLeases {
   struct Config {
     std::string ns;    // of the mount pods
     std::string node;  // ours
-    // An ask of a volume that this node holds; once for each id. On the watch's
-    // thread: must not block. Empty for an agent that answers none.
+    // An ask of a volume that this node holds; once for each id, and again when
+    // Answer() failed. `request` is an object with a text "cmd". On the watch's
+    // thread, perhaps before Start() has returned: must not block. Empty for an
+    // agent that answers none.
     std::function<void(Ask)> on_ask;
   };
   static std::unique_ptr<VolumeLeases> Start(kube::Api& api, Config config);
@@ -51,6 +53,7 @@ class VolumeLeases {
   virtual Status Acquire(const std::string& mount_key, const std::string& meta) = 0;
   // The holder is cleared, if it is us. OK when absent.
   virtual Status Release(const std::string& mount_key) = 0;
+  // Every ask gets an answer, an error too. ENOENT: nobody waits for it any more.
   virtual Status Answer(const std::string& mount_key, const std::string& id, const kube::Json& answer) = 0;
 };
 
@@ -66,7 +69,8 @@ class LeaseCaller {
   static Result<std::unique_ptr<LeaseCaller>> Start(kube::Api& api, Config config);
   virtual ~LeaseCaller() = default;
   // The answer of the client, or its error. ETIMEDOUT: nobody answered; the
-  // message names the node that should have.
+  // message names the node that should have. ENXIO: the volume's claim does not
+  // exist. ENOENT is only ever the client's.
   virtual Result<kube::Json> Call(const std::string& mount_key, const std::string& meta, const kube::Json& request,
                                   int timeout_ms) = 0;
 };

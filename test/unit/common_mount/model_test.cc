@@ -591,6 +591,7 @@ class Execution final : RecordStore, Launcher, Targets, NameLocks {
     if (!layers.empty()) layers.pop_back();
     return Status::Ok();
   }
+  Result<int> RepairCopies(const std::vector<std::string>&, const Binding&, Deadline) override { return 0; }
   bool BindPending(const std::string&) override { return false; }
 
   // ---- locks ---------------------------------------------------------------
