@@ -38,18 +38,31 @@ make_images() {
 import_node_images() {
   local each
   for each in "$WORK"/nodes/*.tar; do import_image "$each"; done
-  ctr images tag moorfs.test/busybox:1 docker.io/library/busybox:1.36 >/dev/null
 }
 # deploy_moorfs [OVERLAY]: a folder of manifests/overlays, or any other kustomization.
 deploy_moorfs() {
-  local overlay=${1:-both}
+  local overlay=${1:-both} restarted
   [ -d "$overlay" ] || overlay=$MANIFESTS/overlays/$overlay
   kubectl apply -k "$overlay" >"$WORK/log/apply.log" 2>&1 || die "kubectl apply -k $overlay: $(tail -n 3 "$WORK/log/apply.log")"
   rolled_out daemonset/moorfs-keeper
   rolled_out daemonset/moorfs-node
   ! exists -n "$SYSTEM" deployment/moorfs-controller || rolled_out deployment/moorfs-controller
+  ! exists -n "$SYSTEM" daemonset/moorfs-installer || rolled_out daemonset/moorfs-installer
+  restarted=$(kubectl -n "$SYSTEM" get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].restartCount}{"\n"}{end}' | grep -v ' 0\( 0\)*$' || true)
+  [ -z "$restarted" ] || die "a container of a fresh deployment had to be restarted: $restarted"
+}
+# rollout status refuses OnDelete: there every node has a Ready pod.
+keepers_are_ready() {
+  kubectl -n "$SYSTEM" get pods -l app.kubernetes.io/name=moorfs-keeper -o json | python3 -c 'import json, sys
+ready = [pod["spec"]["nodeName"] for pod in json.load(sys.stdin)["items"] if "deletionTimestamp" not in pod["metadata"]
+         and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))]
+sys.exit(len(ready) != int(sys.argv[1]) or not ready)' "$(kubectl get nodes -o name | wc -l)"
 }
 rolled_out() { # KIND/NAME
+  if [ "$1" = daemonset/moorfs-keeper ]; then
+    eventually 90 "every node has a keeper" keepers_are_ready
+    return
+  fi
   kubectl -n "$SYSTEM" rollout status "$1" --timeout=90s >"$WORK/log/rollout.log" 2>&1 ||
     die "$1 is not rolled out: $(tail -n 1 "$WORK/log/rollout.log"); $(kubectl -n "$SYSTEM" get pods --no-headers | tr '\n' ';')"
 }
@@ -57,8 +70,12 @@ is_registered() { # [NODE]
   [ "$(kubectl get csinode "${1:-$NODE}" -o 'jsonpath={.spec.drivers[*].name}' 2>/dev/null)" = csi.moorfs.io ]
 }
 
-# example NAME [FS [NODE]]: manifests/examples/NAME.yaml, for another file system or node.
-example() { sed "s/\bmain\b/${2:-main}/g; s/\bworker-1\b/${3:-$NODE}/g" "$MANIFESTS/examples/$1.yaml"; }
+# example NAME [FS [NODE]]: manifests/examples/NAME.yaml, for another file system or node,
+# with the tests' busybox.
+example() {
+  sed "s/\bmain\b/${2:-main}/g; s/\bworker-1\b/${3:-$NODE}/g; s,image: busybox:.*,image: moorfs.test/busybox:1," \
+    "$MANIFESTS/examples/$1.yaml"
+}
 # local_volume FS [NODE]: a PersistentVolume on the node's disk and its claim for mount pods.
 local_volume() {
   if [ "${2:-$NODE}" = "$NODE" ]; then mkdir -p "/srv/moorfs/$1"; else in_second_node mkdir -p "/srv/moorfs/$1"; fi
@@ -106,9 +123,8 @@ system_pod() { # APP [NODE]
     -o 'jsonpath={.items[0].metadata.name}'
 }
 # "mount pods N references N targets N", and what does not agree.
-references() { # [NODE MOUNTINFO]
-  kubectl -n "$MOUNTS" get pods -o json | "$CLUSTER/references.py" "${1:-$NODE}" "${2:-/proc/self/mountinfo}"
-}
+references_on() { kubectl -n "$MOUNTS" get pods -o json | "$CLUSTER/references.py" "$1" "$2"; } # NODE MOUNTINFO
+references() { references_on "$NODE" /proc/self/mountinfo; }
 shows() { [ "$(references 2>&1)" = "mount pods $1 references $2 targets $2" ]; }
 # expect MOUNT_PODS TARGETS WHEN: what pods carry and what is mounted agree.
 expect() {

@@ -125,7 +125,7 @@ json.dump(c, open('$WORK/config.json', 'w'), indent=1)"
   kubectl -n "$SYSTEM" rollout restart daemonset/moorfs-node >/dev/null
   rolled_out daemonset/moorfs-node
 }
-GOOD_IMAGE="c['mountPods']['image'] = '$IMAGE'"
+good_image() { configure "c['mountPods']['image'] = '$IMAGE'"; }
 app_event() { event_of default "$1" | grep -v -E '^(Scheduled|Pulled|Created|Started)' | tail -n 1; }
 says() { app_event "$1" | grep -q -i -- "$2"; }
 
@@ -137,7 +137,7 @@ image_missing_for_new_volume() {
   did "image of mount pods missing: the application waits, its event says so"
   say "    $(app_event waits | cut -c1-400)"
   print_events 2
-  configure "$GOOD_IMAGE"
+  good_image
   STEP_START=$EPOCHREALTIME
   wait_ready 180 waits
   expect 1 1 "the image is there"
@@ -154,7 +154,7 @@ image_missing_for_successor() {
   kubectl -n "$MOUNTS" delete pod "$old" --wait=false >/dev/null
   settle 10
   print_events 2
-  configure "$GOOD_IMAGE"
+  good_image
   eventually 120 "another mount pod serves" another_serves "$old"
   eventually 60 "the old mount pod is gone" gone "$old"
   expect 1 1 "the successor serves"

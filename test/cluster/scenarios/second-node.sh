@@ -9,10 +9,10 @@ on_node() { sed "s/^spec:/spec:\n  nodeName: $1/"; } # a pod's manifest, placed
 expect_on_second() { # MOUNT_PODS TARGETS WHEN
   local try
   for try in {1..100}; do
-    [ "$(references "$SECOND_NODE" "$(second_mountinfo)" 2>&1)" = "mount pods $1 references $2 targets $2" ] && return
+    [ "$(references_on "$SECOND_NODE" "$(second_mountinfo)" 2>&1)" = "mount pods $1 references $2 targets $2" ] && return
     sleep 0.2
   done
-  die "$3: wanted mount pods $1 references $2 targets $2 on $SECOND_NODE; there is: $(references "$SECOND_NODE" "$(second_mountinfo)" 2>&1)"
+  die "$3: wanted mount pods $1 references $2 targets $2 on $SECOND_NODE; there is: $(references_on "$SECOND_NODE" "$(second_mountinfo)" 2>&1)"
 }
 second_node_is_registered() { is_registered "$SECOND_NODE"; }
 

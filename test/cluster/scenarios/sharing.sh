@@ -5,7 +5,7 @@
 # and what a mount pod is allowed to be.
 
 DYNAMIC_VOLUME=$(claim_volume dynamic)
-STATIC_VOLUME=$(claim_volume static)
+STATIC_VOLUME=$(claim_volume shared)
 
 dynamic_claim() { # NAME SIZE
   printf '%s\n' 'apiVersion: v1' 'kind: PersistentVolumeClaim' "metadata: {name: $1}" \
