@@ -395,6 +395,16 @@ TEST_CASE("an ask is heard once, however often the watch lists, and again by an 
   }
 }
 
+TEST_CASE("an ask that is no request is heard as one that nobody knows") {
+  FakeKubeApi api;
+  const std::string text = GENERATE("", "[", "7", "[]", "{}", R"({"cmd": 7})");
+  Agent a(api, "n1");
+  REQUIRE(a->Acquire(kKey, kMeta).ok());
+  api.Change(kPath, {{"metadata", {{"annotations", {{AskKey(NewAskId()), text}}}}}});
+  REQUIRE(a.WaitHeard(1));
+  CHECK(a.First().request == Json{{"cmd", ""}});
+}
+
 TEST_CASE("only the holder hears, and who becomes it while an ask waits") {
   FakeKubeApi api;
   Agent a(api, "n1"), b(api, "n2");
@@ -525,7 +535,7 @@ TEST_CASE("many calls at once about several volumes each get their own answer") 
       const std::string key = "0123456789abcde" + std::to_string(t % 3);
       for (int i = 0; i < kEach; ++i) {
         const int number = t * 1000 + i;
-        const auto answer = caller->Call(key, kMeta, {{"n", number}}, 30'000);
+        const auto answer = caller->Call(key, kMeta, {{"cmd", "x"}, {"n", number}}, 30'000);
         if (answer && (*answer)["echo"]["n"] == number) ++good;
         if (!answer) UNSCOPED_INFO(answer.error().message());
       }
