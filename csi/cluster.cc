@@ -83,12 +83,17 @@ Result<std::vector<mount::VolumeRecord>> AgentVolumes::List(const std::string& m
 
 }  // namespace
 
+Result<kube::ApiConfig> KubeConfigOf(const KubeArguments& arguments) {
+  if (arguments.server.empty()) return kube::InClusterConfig();
+  kube::ApiConfig config;
+  config.server = arguments.server;
+  config.ca_file = arguments.ca_file;
+  config.token_file = arguments.token_file;
+  return config;
+}
+
 Result<std::unique_ptr<kube::Api>> OpenKube(const KubeArguments& arguments) {
-  if (!arguments.server.empty()) {
-    return kube::Api::Create(
-        {.server = arguments.server, .ca_file = arguments.ca_file, .token_file = arguments.token_file});
-  }
-  ASSIGN_OR_RETURN(kube::ApiConfig config, kube::InClusterConfig());
+  ASSIGN_OR_RETURN(kube::ApiConfig config, KubeConfigOf(arguments));
   return kube::Api::Create(std::move(config));
 }
 

@@ -16,6 +16,8 @@
 
 namespace moorfs::csi {
 
+// What a pod finds around itself, unless the arguments say otherwise.
+Result<kube::ApiConfig> KubeConfigOf(const KubeArguments& arguments);
 Result<std::unique_ptr<kube::Api>> OpenKube(const KubeArguments& arguments);
 
 // `caller` outlives it.

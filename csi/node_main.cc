@@ -10,7 +10,9 @@
 #include "common/log/log.h"
 #include "common/mount/agent_server.h"
 #include "common/mount/mount_manager.h"
+#include "common/mount/pods/pod_manager.h"
 #include "csi/arguments.h"
+#include "csi/cluster.h"
 #include "csi/registration.h"
 #include "csi/role.h"
 #include "csi/roles.h"
@@ -78,7 +80,18 @@ Status Node::StartManager() {
   mount::ManagerConfig config;
   config.state_root = arguments_.state_root;
   config.kubelet_root = arguments_.kubelet_root;
-  ASSIGN_OR_RETURN_STATUS(manager_, mount::MountManager::Start(config));
+  if (arguments_.mounts == kMountsInPods) {
+    mount::PodManagerConfig pods;
+    pods.manager = config;
+    pods.node = arguments_.node_id;
+    pods.keeper_socket = arguments_.keeper_socket;
+    pods.pods = arguments_.config->mount_pods;
+    ASSIGN_OR_RETURN_STATUS(pods.api, KubeConfigOf(arguments_.kube));
+    ASSIGN_OR_RETURN_STATUS(manager_, mount::StartPodManager(pods));
+    LOG_INFO("node") << "clients run in mount pods in namespace " << pods.pods.ns;
+  } else {
+    ASSIGN_OR_RETURN_STATUS(manager_, mount::MountManager::Start(config));
+  }
   metrics_ = std::make_unique<Metrics>("node", [this] { return NodeGauges(*manager_); });
   return Status::Ok();
 }
