@@ -8,14 +8,16 @@
 
 #include "common/http/client.h"
 
-#include <curl/curl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+
+#include "common/http/curl_library.h"
 
 namespace moorfs::http {
 namespace {
@@ -28,15 +30,15 @@ constexpr size_t kKeptHandles = 4;
 constexpr unsigned kUnacknowledgedMs = 20'000;
 
 struct EasyCleanup {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+  void operator()(CURL* easy) const { Curl().easy_cleanup(easy); }
 };
 using Easy = std::unique_ptr<CURL, EasyCleanup>;
 struct HeadersCleanup {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+  void operator()(curl_slist* list) const { Curl().slist_free_all(list); }
 };
 using Headers = std::unique_ptr<curl_slist, HeadersCleanup>;
 struct MultiCleanup {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+  void operator()(CURLM* multi) const { Curl().multi_cleanup(multi); }
 };
 using Multi = std::unique_ptr<CURLM, MultiCleanup>;
 
@@ -62,7 +64,7 @@ struct Exchange {
 
   int StatusCode() const {
     long code = 0;
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code);
+    Curl().easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &code);
     return static_cast<int>(code);
   }
   bool Tell(std::string_view piece) {
@@ -137,8 +139,8 @@ class CurlClient : public Client {
     Headers headers;
     char error[CURL_ERROR_SIZE] = "";
     TRY_VOID(Prepare(request, easy.get(), error, &x, &headers));
-    curl_easy_setopt(easy.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_ms));
-    const CURLcode code = curl_easy_perform(easy.get());
+    Curl().easy_setopt(easy.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(request.timeout_ms));
+    const CURLcode code = Curl().easy_perform(easy.get());
     auto result = Finish(request, code, error, x);
     // What failed may have left its connection in an unknown state.
     if (code == CURLE_OK) Keep(std::move(easy));
@@ -147,21 +149,21 @@ class CurlClient : public Client {
 
   Result<Response> Stream(const Request& request, int stop,
                           const std::function<bool(std::string_view)>& on_data) override {
-    Easy easy(curl_easy_init());
-    Multi multi(curl_multi_init());
+    Easy easy(Curl().easy_init());
+    Multi multi(Curl().multi_init());
     if (!easy || !multi) return Error(ENOMEM, "open " + Shown(request) + ": libcurl gives no handle");
     Exchange x;
     x.on_data = &on_data;
     Headers headers;
     char error[CURL_ERROR_SIZE] = "";
     TRY_VOID(Prepare(request, easy.get(), error, &x, &headers));
-    curl_easy_setopt(easy.get(), CURLOPT_HEADERFUNCTION, OnHeader);
-    curl_easy_setopt(easy.get(), CURLOPT_HEADERDATA, &x);
+    Curl().easy_setopt(easy.get(), CURLOPT_HEADERFUNCTION, OnHeader);
+    Curl().easy_setopt(easy.get(), CURLOPT_HEADERDATA, &x);
     // A name server that does not answer must not hold up the stop.
-    curl_easy_setopt(easy.get(), CURLOPT_QUICK_EXIT, 1L);
-    curl_multi_add_handle(multi.get(), easy.get());
+    Curl().easy_setopt(easy.get(), CURLOPT_QUICK_EXIT, 1L);
+    Curl().multi_add_handle(multi.get(), easy.get());
     auto result = Run(request, stop, multi.get(), error, &x);
-    curl_multi_remove_handle(multi.get(), easy.get());
+    Curl().multi_remove_handle(multi.get(), easy.get());
     return result;
   }
 
@@ -175,13 +177,13 @@ class CurlClient : public Client {
         return easy;
       }
     }
-    Easy easy(curl_easy_init());
+    Easy easy(Curl().easy_init());
     if (!easy) return Error(ENOMEM, "make a request: libcurl gives no handle");
     return easy;
   }
 
   void Keep(Easy easy) {
-    curl_easy_reset(easy.get());  // the connection stays
+    Curl().easy_reset(easy.get());  // the connection stays
     std::lock_guard lock(mutex_);
     if (kept_.size() < kKeptHandles) kept_.push_back(std::move(easy));
   }
@@ -190,7 +192,7 @@ class CurlClient : public Client {
     // No "100 Continue" round trip, and no invented content type.
     std::vector<std::string> all = {"Expect:"};
     const bool typed = std::any_of(request.headers.begin(), request.headers.end(), [](const std::string& h) {
-      return curl_strnequal(h.c_str(), "content-type:", 13) != 0;
+      return ::strncasecmp(h.c_str(), "content-type:", 13) == 0;
     });
     if (!typed) all.push_back("Content-Type:");
     all.insert(all.end(), request.headers.begin(), request.headers.end());
@@ -198,48 +200,48 @@ class CurlClient : public Client {
       if (each.find_first_of(std::string_view("\r\n\0", 3)) != std::string::npos) {
         return Status(EINVAL, "prepare " + Shown(request) + ": a header holds a line break");
       }
-      curl_slist* longer = curl_slist_append(headers->get(), each.c_str());
+      curl_slist* longer = Curl().slist_append(headers->get(), each.c_str());
       if (longer == nullptr) return Status(ENOMEM, "prepare " + Shown(request) + ": no memory");
       (void)headers->release();
       headers->reset(longer);
     }
-    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers->get());
+    Curl().easy_setopt(easy, CURLOPT_HTTPHEADER, headers->get());
     return {};
   }
 
   void SetMethod(const Request& request, CURL* easy) {
     if (!request.body.empty() || request.method == "POST") {
-      curl_easy_setopt(easy, CURLOPT_POST, 1L);
-      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.c_str());
-      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
+      Curl().easy_setopt(easy, CURLOPT_POST, 1L);
+      Curl().easy_setopt(easy, CURLOPT_POSTFIELDS, request.body.c_str());
+      Curl().easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(request.body.size()));
     }
-    if (request.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
+    if (request.method == "HEAD") Curl().easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    Curl().easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
   }
 
   Status Prepare(const Request& request, CURL* easy, char* error, Exchange* x, Headers* headers) {
     x->easy = easy;
     x->limit = config_.max_body_bytes;
-    curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
-    curl_easy_setopt(easy, CURLOPT_URL, request.url.c_str());
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+    Curl().easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
+    Curl().easy_setopt(easy, CURLOPT_URL, request.url.c_str());
+    Curl().easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+    Curl().easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
     // Set, also to nothing: libcurl would otherwise ask the environment.
-    curl_easy_setopt(easy, CURLOPT_PROXY, config_.proxy.c_str());
-    curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_MAXCONNECTS, 1L);
-    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
-    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 15L);
-    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
-    curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(config_.connect_timeout_ms));
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, config_.user_agent.c_str());
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OpenSocket);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBody);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
+    Curl().easy_setopt(easy, CURLOPT_PROXY, config_.proxy.c_str());
+    Curl().easy_setopt(easy, CURLOPT_NOPROXY, "");
+    Curl().easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    Curl().easy_setopt(easy, CURLOPT_MAXCONNECTS, 1L);
+    Curl().easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    Curl().easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 15L);
+    Curl().easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
+    Curl().easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(config_.connect_timeout_ms));
+    Curl().easy_setopt(easy, CURLOPT_USERAGENT, config_.user_agent.c_str());
+    Curl().easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OpenSocket);
+    Curl().easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBody);
+    Curl().easy_setopt(easy, CURLOPT_WRITEDATA, x);
     if (!config_.ca_file.empty()) {
-      curl_easy_setopt(easy, CURLOPT_CAINFO, config_.ca_file.c_str());
-      curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);  // these authorities and no others
+      Curl().easy_setopt(easy, CURLOPT_CAINFO, config_.ca_file.c_str());
+      Curl().easy_setopt(easy, CURLOPT_CAPATH, nullptr);  // these authorities and no others
     }
     SetMethod(request, easy);
     return SetHeaders(request, easy, headers);
@@ -249,7 +251,7 @@ class CurlClient : public Client {
     if (code == CURLE_OK || x.stopped) {
       x.response.status = x.StatusCode();
       curl_off_t retry_after = 0;
-      curl_easy_getinfo(x.easy, CURLINFO_RETRY_AFTER, &retry_after);
+      Curl().easy_getinfo(x.easy, CURLINFO_RETRY_AFTER, &retry_after);
       if (retry_after > 0) x.response.retry_after_s = static_cast<int>(std::min<curl_off_t>(retry_after, 86'400));
       return std::move(x.response);
     }
@@ -257,9 +259,9 @@ class CurlClient : public Client {
       return Error(EMSGSIZE, Shown(request) + ": the answer is longer than " + std::to_string(x.limit) + " bytes");
     }
     curl_off_t connected = 0;
-    curl_easy_getinfo(x.easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
+    Curl().easy_getinfo(x.easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
     return Error(ErrnoOf(code, connected > 0),
-                 Shown(request) + ": " + (error[0] != '\0' ? error : curl_easy_strerror(code)));
+                 Shown(request) + ": " + (error[0] != '\0' ? error : Curl().easy_strerror(code)));
   }
 
   Result<Response> Run(const Request& request, int stop, CURLM* multi, const char* error, Exchange* x) {
@@ -267,12 +269,12 @@ class CurlClient : public Client {
       const bool waits = !x->announced && request.begin_timeout_ms > 0;
       const std::chrono::milliseconds silence(waits ? request.begin_timeout_ms : request.timeout_ms);
       int running = 0;
-      if (const CURLMcode m = curl_multi_perform(multi, &running); m != CURLM_OK) {
-        return Error(EPIPE, Shown(request) + ": " + curl_multi_strerror(m));
+      if (const CURLMcode m = Curl().multi_perform(multi, &running); m != CURLM_OK) {
+        return Error(EPIPE, Shown(request) + ": " + Curl().multi_strerror(m));
       }
       if (running == 0) {
         int left = 0;
-        const CURLMsg* done = curl_multi_info_read(multi, &left);
+        const CURLMsg* done = Curl().multi_info_read(multi, &left);
         return Finish(request, done != nullptr ? done->data.result : CURLE_RECV_ERROR, error, *x);
       }
       const auto quiet = Clock::now() - x->last_heard;
@@ -281,7 +283,7 @@ class CurlClient : public Client {
       }
       const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(silence - quiet).count() + 1;
       curl_waitfd extra = {stop, CURL_WAIT_POLLIN, 0};
-      curl_multi_poll(multi, stop >= 0 ? &extra : nullptr, stop >= 0 ? 1 : 0, static_cast<int>(left), nullptr);
+      Curl().multi_poll(multi, stop >= 0 ? &extra : nullptr, stop >= 0 ? 1 : 0, static_cast<int>(left), nullptr);
       if (stop >= 0 && extra.revents != 0) {
         x->stopped = true;
         return Finish(request, CURLE_OK, error, *x);
@@ -297,10 +299,7 @@ class CurlClient : public Client {
 }  // namespace
 
 Result<std::unique_ptr<Client>> Client::Create(ClientConfig config) {
-  static const CURLcode initialized = curl_global_init(CURL_GLOBAL_DEFAULT);
-  if (initialized != CURLE_OK) {
-    return Error(EIO, std::string("initialize libcurl: ") + curl_easy_strerror(initialized));
-  }
+  TRY_VOID(LoadCurl());
   return std::make_unique<CurlClient>(std::move(config));
 }
 

@@ -45,7 +45,8 @@ class WatchImpl : public Api::Watch {
         selector_(selector.empty() ? "" : "&labelSelector=" + QueryEscape(selector)),
         callbacks_(std::move(callbacks)),
         stop_(::eventfd(0, EFD_CLOEXEC)),
-        backoff_(kFirstPauseMs, kLongestPauseMs),
+        unanswered_(kFirstPauseMs, kLongestPauseMs),
+        fruitless_(kFirstPauseMs, kLongestPauseMs),
         heard_(Now()),
         thread_([this] { Run(); }) {}
 
@@ -65,21 +66,27 @@ class WatchImpl : public Api::Watch {
 
   void Run() {
     while (!stopping_) {
-      const Status status = version_.empty() ? List() : Follow();
+      const bool listing = version_.empty();
+      answered_ = followed_ = false;
+      const Status status = listing ? List() : Follow();
       if (stopping_) return;
-      Judge(status);
+      Judge(status, listing);
     }
   }
 
-  // Pauses after a failure, and after a watch that ended before it said anything.
-  void Judge(const Status& status) {
+  // No pause between a list and its watch. Attempts that nobody answers and
+  // watches that bring nothing (broken at once, or 410 right after a list) each
+  // have their own growing pauses.
+  void Judge(const Status& status, bool was_list) {
     if (!status.ok()) {
       if (!failed_) LOG_WARNING("kube") << status.ToString() << "; will try again";
       failed_ = true;
       ++connection_.counters.retries;
     }
-    if (progress_) backoff_.Reset();
-    if (!status.ok() || !progress_) Pause(backoff_.NextMs());
+    if (answered_) unanswered_.Reset();
+    if (followed_) fruitless_.Reset();
+    if (was_list && status.ok()) return;
+    Pause(was_list || !answered_ || followed_ ? unanswered_.NextMs() : fruitless_.NextMs());
   }
 
   void Pause(int ms) {
@@ -89,6 +96,7 @@ class WatchImpl : public Api::Watch {
 
   void Heard() {
     heard_ = Now();
+    answered_ = true;
     if (failed_.exchange(false)) LOG_INFO("kube") << "watch " << collection_ << ": works again";
   }
 
@@ -110,7 +118,6 @@ class WatchImpl : public Api::Watch {
   // ---- list -------------------------------------------------------------------
   Status List() {
     ++connection_.counters.lists;
-    progress_ = false;
     std::vector<Json> all;
     std::string next, version;
     do {
@@ -121,7 +128,6 @@ class WatchImpl : public Api::Watch {
     Heard();
     callbacks_.on_synced(all);
     version_ = version;
-    progress_ = true;
     return {};
   }
 
@@ -167,12 +173,11 @@ class WatchImpl : public Api::Watch {
   // ---- watch ------------------------------------------------------------------
   Status Follow() {
     ++connection_.counters.watches;
-    progress_ = false;
     line_.clear();
     event_status_ = {};
     const std::string target =
         collection_ + "?watch=1&allowWatchBookmarks=true&resourceVersion=" + QueryEscape(version_) +
-        "&timeoutSeconds=" + std::to_string(kWatchSeconds + backoff_.Below(kWatchSeconds)) + selector_;
+        "&timeoutSeconds=" + std::to_string(kWatchSeconds + unanswered_.Below(kWatchSeconds)) + selector_;
     Status status = Fetch(target, kSilenceMs, [this](std::string_view piece) { return Take(piece); });
     if (status.ok()) status = event_status_;
     if (MustListAgain(status)) version_.clear();
@@ -223,7 +228,7 @@ class WatchImpl : public Api::Watch {
     }
     const std::string version = StringMember(Member(object, "metadata"), "resourceVersion");
     if (version.empty()) return Fail(EPROTO, "an event has no resourceVersion");
-    progress_ = true;
+    followed_ = true;
     if (type == "ADDED" || type == "MODIFIED" || type == "DELETED") {
       callbacks_.on_event({type == "DELETED" ? Event::Type::kGone : Event::Type::kSet, Slim(std::move(object))});
     } else if (type != "BOOKMARK") {
@@ -240,11 +245,12 @@ class WatchImpl : public Api::Watch {
   std::atomic<bool> stopping_{false};
   std::atomic<bool> failed_{false};
   // The thread's own:
-  Backoff backoff_;
+  Backoff unanswered_, fruitless_;
   std::string version_;  // to go on from; empty: list
   std::string line_;     // an event that is not whole yet
   Status event_status_;
-  bool progress_ = false;  // the last attempt brought something
+  bool answered_ = false;  // in this attempt: a list came, or a watch began
+  bool followed_ = false;  // in this attempt: a watch brought something
   int http_status_ = 0;    // of the last answer
   std::atomic<int64_t> heard_;
   std::thread thread_;  // last: it uses the rest

@@ -5,6 +5,7 @@
 //   kube_driver watch SECONDS OUT     writes what it sees; the state at the end, as lines "name version"
 //   kube_driver storm COUNT THREADS   adds up an annotation, watched; the sum must be exact
 //   kube_driver events COUNT          one event, COUNT times
+//   kube_driver pages COUNT           COUNT pods listed in pages, of which one is refused, and their end
 //   kube_driver loop SECONDS          a GET every 50 ms; each must succeed
 //   kube_driver cost COUNT            what a GET costs us in time and memory
 // In: KUBE_SERVER, KUBE_CA, KUBE_TOKEN, KUBE_NS, KUBE_TIMEOUT_MS, and KUBE_DIRECT,
@@ -135,6 +136,7 @@ class Seen {
   }
   int syncs() const { return syncs_; }
   int events() const { return events_; }
+  int gone() const { return gone_; }
 
  private:
   void Synced(const std::vector<Json>& all) {
@@ -150,6 +152,7 @@ class Seen {
     const std::string name = e.object["metadata"]["name"];
     if (e.type == Event::Type::kGone) {
       table_.erase(name);
+      ++gone_;
       Say("gone " + name);
     } else {
       Put(e.object);
@@ -170,7 +173,7 @@ class Seen {
   std::FILE* out_;
   std::mutex mutex_;
   std::map<std::string, Json> table_;
-  std::atomic<int> syncs_{0}, events_{0};
+  std::atomic<int> syncs_{0}, events_{0}, gone_{0};
 };
 
 void Watch(int seconds, const char* out) {
@@ -326,6 +329,32 @@ void Events(int count) {
   Must(c.writes >= 3 && c.writes <= static_cast<uint64_t>(count) + 2, "events are sent");
 }
 
+// A list in pages, of which the server refuses to go on with one.
+void Pages(int count) {
+  ApiConfig config{Env("KUBE_DIRECT"), Env("KUBE_CA"), Env("KUBE_TOKEN")};
+  auto direct = Must(Api::Create(config), "connect directly");
+  const auto each = [count](const std::function<void(const std::string&)>& what) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+      threads.emplace_back([=] {
+        for (int i = t; i < count; i += 4) what("page-" + std::to_string(i));
+      });
+    }
+    for (auto& thread : threads) thread.join();
+  };
+  each([&](const std::string& name) { Must(direct->Create(Pods(), PodNamed(name)), "create"); });
+  auto api = Connect();
+  Seen seen(nullptr);
+  auto watch = api->StartWatch(Pods(), "moorfs.io/node=node", seen.Callbacks());
+  for (int i = 0; i < 500 && seen.syncs() == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  Must(seen.Table().size() == static_cast<size_t>(count), "the list has every pod, once");
+  Must(seen.syncs() == 1 && seen.events() == 0 && api->GetCounters().lists == 2, "one list failed, one is told");
+  each([&](const std::string& name) { (void)direct->Delete(*ObjectPath(Pods(), name), {.grace_s = 0}); });
+  for (int i = 0; i < 500 && !seen.Table().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  Must(seen.Table().empty(), "the watch sees every pod go, left are " + std::to_string(seen.Table().size()));
+  Must(seen.gone() == count, "one end for each pod, there were " + std::to_string(seen.gone()));
+}
+
 void Loop(double seconds) {
   auto api = Connect();
   const auto end = Clock::now() + std::chrono::milliseconds(static_cast<int>(seconds * 1000));
@@ -337,14 +366,18 @@ void Loop(double seconds) {
   std::printf("%d calls, %lu retries\n", calls, static_cast<unsigned long>(api->GetCounters().retries));
 }
 
-long PssKb() {
+struct Memory {
+  long pss = 0, dirty = 0;  // kB; the former holds libraries' pages that the kernel may drop
+};
+Memory MemoryNow() {
   std::ifstream file("/proc/self/smaps_rollup");
   std::string word;
-  long kb = 0;
+  Memory now;
   while (file >> word) {
-    if (word == "Pss:") file >> kb;
+    if (word == "Pss:") file >> now.pss;
+    if (word == "Private_Dirty:") file >> now.dirty;
   }
-  return kb;
+  return now;
 }
 double CpuUs() {
   struct timespec t = {};
@@ -353,22 +386,24 @@ double CpuUs() {
 }
 
 void Cost(int count) {
-  const long empty = PssKb();
+  const Memory empty = MemoryNow();
   auto api = Connect();
   const std::string path = Must(ObjectPath(Pods(), "cost"), "path");
   Must(api->Create(Pods(), PodNamed("cost")), "create");
-  const long one = PssKb();
+  const Memory one = MemoryNow();
   Seen seen(nullptr);
   auto watch = api->StartWatch(Pods(), "", seen.Callbacks());
   while (seen.syncs() == 0) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  const long watching = PssKb();
+  const Memory watching = MemoryNow();
   const double cpu = CpuUs();
   const auto start = Clock::now();
   for (int i = 0; i < count; ++i) Must(api->Get(path), "get");
   const double wall = std::chrono::duration<double, std::micro>(Clock::now() - start).count();
-  std::printf("GET: %.0f us, of our CPU %.0f us; PSS: +%ld kB with a connection, +%ld kB with a watch, +%ld kB in the end\n",
-              wall / count, (CpuUs() - cpu) / count, one - empty, watching - empty, PssKb() - empty);
+  const Memory end = MemoryNow();
+  std::printf("GET %.0f us, of our CPU %.0f us; PSS +%ld kB, +%ld with a watch (dirty +%ld, +%ld, in the end +%ld)\n",
+              wall / count, (CpuUs() - cpu) / count, one.pss - empty.pss, watching.pss - empty.pss,
+              one.dirty - empty.dirty, watching.dirty - empty.dirty, end.dirty - empty.dirty);
   Must((CpuUs() - cpu) / count < 1000, "a GET costs less than a millisecond of our CPU");
   Must(api->Delete(path, {.grace_s = 0}).ok(), "delete");
 }
@@ -385,6 +420,8 @@ int Main(int argc, char** argv) {
     Storm(std::atoi(argv[2]), std::atoi(argv[3]));
   } else if (command == "events" && argc == 3) {
     Events(std::atoi(argv[2]));
+  } else if (command == "pages" && argc == 3) {
+    Pages(std::atoi(argv[2]));
   } else if (command == "loop" && argc == 3) {
     Loop(std::atof(argv[2]));
   } else if (command == "cost" && argc == 3) {

@@ -248,8 +248,9 @@ class Proxy:
             await self.tunnel(answer, reader, writer, upstream)
         if is_watch:
             await self.stream_watch(answer, rule, reader, writer, upstream)
-        else:
-            await self.pass_answer(method, answer, rule, writer, upstream)
+            await self.flush(writer)
+            raise Gone()   # its guard may have read on
+        await self.pass_answer(method, answer, rule, writer, upstream)
         if answer.headers.get("connection", "").lower() == "close":
             await self.flush(writer)
             raise Gone()
