@@ -35,7 +35,8 @@ Status WriteAll(int fd, std::string_view content, const std::string& path) {
 
 Status ExplainNoSpace(const Status& status) {
   if (status.err() != ENOSPC && status.err() != EDQUOT) return status;
-  return Status(status.err(), status.message() + "; make room there and run again (what was installed before is untouched)");
+  return Status(status.err(), status.message() +
+                                 "; make room there and run again (what was installed before is untouched)");
 }
 
 std::string TemporaryFor(const std::string& path) {

@@ -25,7 +25,8 @@ std::string BaseName(const std::string& path) { return path.substr(path.rfind('/
 
 int AddObject(dl_phdr_info* info, size_t, void* out) {
   // The program has no name here, the kernel's own object no path.
-  if (info->dlpi_name != nullptr && info->dlpi_name[0] == '/') static_cast<std::vector<std::string>*>(out)->push_back(info->dlpi_name);
+  if (info->dlpi_name == nullptr || info->dlpi_name[0] != '/') return 0;
+  static_cast<std::vector<std::string>*>(out)->push_back(info->dlpi_name);
   return 0;
 }
 
@@ -74,7 +75,7 @@ Item LinkItem(std::string path, const std::string& target) {
 }  // namespace
 
 Status SetInterpreter(std::string* elf, const std::string& path) {
-  if (path.size() + 1 > PATH_MAX) return Status(ENAMETOOLONG, "set the loader: its path is too long for the kernel: " + path);
+  if (path.size() + 1 > PATH_MAX) return Status(ENAMETOOLONG, "set the loader: its path is too long: " + path);
   ASSIGN_OR_RETURN_STATUS(InterpreterHeader found, FindInterpreter(*elf));
   // The kernel reads the path from the file, the loader its own name from memory: so the new path
   // goes to the end of the file, and p_vaddr stays.
@@ -102,13 +103,17 @@ Result<FullPlan> PlanFull(const std::string& directory, const std::string& sbin)
   const std::string lib = plan.version_dir + "/lib/moorfs/";
   plan.loader = lib + BaseName(interpreter);
   plan.program = plan.version_dir + "/bin/moorfs";
-  if (contents.count(BaseName(interpreter)) == 0) return Error(ENOENT, "find the loader " + interpreter + ": it is not among the loaded objects");
+  if (contents.count(BaseName(interpreter)) == 0) {
+    return Error(ENOENT, "find the loader " + interpreter + ": it is not among the loaded objects");
+  }
   for (auto& [file, content] : contents) plan.files.push_back(FileItem(lib + file, std::move(content)));
   TRY_VOID(SetInterpreter(&program, plan.loader));
   plan.files.push_back(FileItem(plan.program, std::move(program)));
   plan.bin = LinkItem(directory + "/bin", name + "/bin");
   if (sbin != "none") {
-    for (const char* helper : kHelpers) plan.helpers.push_back(LinkItem(sbin + "/" + helper, directory + "/bin/moorfs"));
+    for (const char* helper : kHelpers) {
+      plan.helpers.push_back(LinkItem(sbin + "/" + helper, directory + "/bin/moorfs"));
+    }
   }
   return plan;
 }

@@ -17,6 +17,7 @@ namespace moorfs::installer {
 namespace {
 
 constexpr int kMaxLinks = 40;
+constexpr size_t kMaxCommandLine = 4 << 20;
 constexpr size_t kMaxMountTable = 64 << 20;
 
 void PrependParts(const std::string& path, std::deque<std::string>* parts) {
@@ -33,6 +34,12 @@ std::string ReadLink(const std::string& path) {
   char link[PATH_MAX];
   const ssize_t n = readlink(path.c_str(), link, sizeof link);
   return n > 0 ? std::string(link, static_cast<size_t>(n)) : "";
+}
+
+// argv[0] of a process; empty for a kernel thread.
+std::string NameOf(const std::string& process) {
+  const auto text = os::ReadFile(process + "/cmdline", kMaxCommandLine);
+  return text ? text->substr(0, text->find('\0')) : "";
 }
 
 bool IsBelow(const std::string& path, const std::string& directory) {
@@ -108,7 +115,8 @@ Status Host::CheckTakesPrograms(const std::string& path, const std::string& what
   }
   const std::string where = what + " " + path.substr(root_.size());
   if ((fs.f_flag & ST_RDONLY) != 0) {
-    return Status(EROFS, "install into " + where + ": its file system is read-only" + DescribeMount(existing) + "; " + remedy);
+    return Status(EROFS, "install into " + where + ": its file system is read-only" + DescribeMount(existing) +
+                             "; " + remedy);
   }
   if ((fs.f_flag & ST_NOEXEC) != 0) {
     return Status(EACCES, "install into " + where + ": its file system is mounted noexec" + DescribeMount(existing) +
@@ -135,8 +143,10 @@ bool Host::RunsFrom(const std::string& path) const {
     if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
     errno = 0;
     const std::string exe = ReadLink(proc_ + "/" + entry->d_name + "/exe");
-    // Without CAP_SYS_PTRACE the programs of others are not shown.
-    const bool hidden = exe.empty() && (errno == EACCES || errno == EPERM);
+    // The programs of some are shown to CAP_SYS_PTRACE only, or to nobody; our processes' command lines start
+    // with our name.
+    const bool hidden = exe.empty() && (errno == EACCES || errno == EPERM) &&
+                        NameOf(proc_ + "/" + entry->d_name).find("moorfs") != std::string::npos;
     // Ours reads as the host's path, or as the path below its root.
     runs = runs || hidden || exe.starts_with(path + "/") || exe.starts_with(root_ + path + "/");
   }

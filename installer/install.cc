@@ -29,8 +29,8 @@ constexpr char kNone[] = "none";
 constexpr int kLockTries = 300;  // of 100 ms
 constexpr size_t kMountsNamed = 5;
 constexpr char kPluginRemedy[] =
-    "give kubelet another directory (its flag --volume-plugin-dir or volumePluginDir in its configuration) and tell it here "
-    "with --plugin-dir";
+    "give kubelet another directory (its flag --volume-plugin-dir or volumePluginDir in its configuration) and tell it "
+    "here with --plugin-dir";
 
 std::string DirectoryOf(const std::string& path) { return path.substr(0, std::max<size_t>(path.rfind('/'), 1)); }
 
@@ -98,7 +98,8 @@ Status Run::Begin() {
     if (access(ours.c_str(), F_OK) == 0) break;
     made.insert(path);
   }
-  RETURN_IF_ERROR(ExplainNoSpace(os::MakeDirs(state_, 0755)).Annotate("make the installer's directory (--state chooses another)"));
+  RETURN_IF_ERROR(
+      ExplainNoSpace(os::MakeDirs(state_, 0755)).Annotate("make the installer's directory (--state chooses another)"));
   for (int tries = 0;; ++tries) {
     auto lock = os::LockFile::Acquire(state_ + "/lock");
     if (lock) {
@@ -106,7 +107,10 @@ Status Run::Begin() {
       break;
     }
     if (lock.error().err() != EBUSY) return lock.error();
-    if (tries == kLockTries) return Status(EBUSY, "begin: another installer works on this host (it locks " + state_ + "/lock); run again when it is done");
+    if (tries == kLockTries) {
+      return Status(EBUSY, "begin: another installer works on this host (it locks " + state_ +
+                               "/lock); run again when it is done");
+    }
     const timespec pause{0, 100'000'000};
     nanosleep(&pause, nullptr);
   }
@@ -132,8 +136,8 @@ Status Run::CleanTemporaries() {
 
 Status Run::RefuseDowngrade(const std::string& what, const std::string& installed, const std::string& offered) const {
   if (options_.allow_downgrade || CompareVersions(offered, installed) >= 0) return Status::Ok();
-  return Status(EPERM, "install " + what + " " + (offered.empty() ? "of an unknown version" : offered) + " over " + installed +
-                           ": that is a downgrade; use the newer image, or say --allow-downgrade");
+  return Status(EPERM, "install " + what + " " + (offered.empty() ? "of an unknown version" : offered) + " over " +
+                           installed + ": that is a downgrade; use the newer image, or say --allow-downgrade");
 }
 
 // ---- the door -----------------------------------------------------------------
@@ -166,7 +170,9 @@ Result<Run::Door> Run::PlanDoor() const {
 // The version it tells.
 Result<std::string> Run::VerifyDoor(const std::string& ours, const Door& door) const {
   ASSIGN_OR_RETURN(const std::string hash, Sha256OfFile(ours));
-  if (hash != door.hash) return Error(EIO, "verify " + ours + ": it does not hold what was written; the disk is not to be trusted");
+  if (hash != door.hash) {
+    return Error(EIO, "verify " + ours + ": it does not hold what was written; the disk is not to be trusted");
+  }
   TRY_VOID(CheckDoor(ours));
   return DoorVersion(ours);
 }
@@ -194,7 +200,8 @@ Status Run::InstallDoor() {
   RETURN_IF_ERROR(PlaceDoor(door, version));
   ASSIGN_OR_RETURN_STATUS(const std::string now, VerifyDoor(final, door));
   manifest_->Settle(door.path, door.hash);
-  Say("moorfs-flex " + now + " is at " + door.path + " (" + door.how + (installed.empty() ? "" : ", instead of " + (version.empty() ? "another" : version)) + ")");
+  const std::string instead = installed.empty() ? "" : ", instead of " + (version.empty() ? "another" : version);
+  Say("moorfs-flex " + now + " is at " + door.path + " (" + door.how + instead + ")");
   return manifest_->Save();
 }
 
@@ -250,7 +257,7 @@ Status Run::PlaceFull(const FullPlan& plan, const std::string& installed) {
   if (installed.empty()) {
     ASSIGN_OR_RETURN_STATUS(const std::string ours, host_.Resolve(plan.directory));
     if (access((ours + "/bin").c_str(), F_OK) == 0 && manifest_->Find(plan.bin.path) == nullptr) {
-      return Status(EEXIST, "install " + plan.bin.path + ": something else is there; choose another place with --directory");
+      return Status(EEXIST, "install " + plan.bin.path + ": something else is there; choose another place by --directory");
     }
   }
   RETURN_IF_ERROR(PlaceLink(plan.bin));
@@ -287,13 +294,15 @@ Status Run::PlaceLink(const Item& item) {
 // A mount.moorfs that somebody else put there is not ours to replace.
 Status Run::CheckHelper(const Item& item) const {
   ASSIGN_OR_RETURN_STATUS(const std::string directory, host_.Resolve(DirectoryOf(item.path)));
-  RETURN_IF_ERROR(host_.CheckTakesPrograms(directory, "the directory", "leave mount.moorfs out with --sbin none, or choose another directory with --sbin"));
+  RETURN_IF_ERROR(host_.CheckTakesPrograms(directory, "the directory",
+                                           "leave mount.moorfs out with --sbin none, or choose another with --sbin"));
   const std::string ours = directory + item.path.substr(item.path.rfind('/'));
   struct stat st;
   if (lstat(ours.c_str(), &st) != 0 || LinkTarget(ours) == item.content) return Status::Ok();
   const Entry* entry = manifest_->Find(item.path);
   if (entry != nullptr && entry->values.count(LinkTarget(ours)) != 0) return Status::Ok();
-  return Status(EEXIST, "install " + item.path + ": another one is there that this installer did not put there; remove it, or leave the helpers out with --sbin none");
+  return Status(EEXIST, "install " + item.path + ": one is there that this installer did not put there; remove it, or "
+                        "leave the helpers out with --sbin none");
 }
 
 // Clients of an old version start their successors from its directory: it stays while one runs.
@@ -429,8 +438,8 @@ Result<std::string> Run::Uninstall() {
     if (it->second.kind != Entry::Kind::kDirectory) TRY_VOID(Remove(it->first, it->second));
   }
   // The last thing that names the directories; without it they would only be empty ones.
-  for (const char* name : {"/manifest.json", "/lock"}) {
-    if (unlink((state + name).c_str()) != 0 && errno != ENOENT) return Error(Status::FromErrno("remove " + state + name));
+  for (const std::string file : {state + "/manifest.json", state + "/lock"}) {
+    if (unlink(file.c_str()) != 0 && errno != ENOENT) return Error(Status::FromErrno("remove " + file));
   }
   for (auto it = entries.rbegin(); it != entries.rend(); ++it) {
     if (it->second.kind == Entry::Kind::kDirectory) TRY_VOID(Remove(it->first, it->second));

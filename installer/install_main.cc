@@ -46,27 +46,37 @@ struct Arguments {
 };
 
 void DeclareCommon(CLI::App& app, Options& o) {
-  app.add_option("--host-root", o.host_root, "Where the host's root directory is")->type_name("DIR")->capture_default_str();
-  app.add_option("--host-proc", o.host_proc, "Where the host's /proc is; default: proc below the host's root")->type_name("DIR");
-  app.add_option("--state", o.state, "The installer's own directory on the host")->type_name("DIR")->capture_default_str();
-  app.add_option("--directory", o.directory, "The whole program's directory on the host")->type_name("DIR")->capture_default_str();
+  const auto directory = [&app](const char* name, std::string& value, const char* what) {
+    return app.add_option(name, value, what)->type_name("DIR");
+  };
+  directory("--host-root", o.host_root, "Where the host's root directory is")->capture_default_str();
+  directory("--host-proc", o.host_proc, "Where the host's /proc is; default: proc below the host's root");
+  directory("--state", o.state, "The installer's own directory on the host")->capture_default_str();
+  directory("--directory", o.directory, "The whole program's directory on the host")->capture_default_str();
 }
 
 void DeclareInstall(CLI::App& app, Arguments& a) {
-  DeclareCommon(app, a.options);
-  app.add_option("--plugin-dir", a.options.plugin_dir,
+  Options& o = a.options;
+  DeclareCommon(app, o);
+  app.add_option("--plugin-dir", o.plugin_dir,
                  "Kubelet's FlexVolume directory on the host; default: kubelet is asked, then the known places are "
-                 "looked at; none: no driver")->type_name("DIR");
-  app.add_option("--source", a.options.source, "The driver to install; default: moorfs-flex beside this program")->type_name("FILE");
-  app.add_flag("--full", a.options.full, "Install the whole program with its libraries, and mount.moorfs, too");
-  app.add_option("--sbin", a.options.sbin, "Where mount(8) looks for mount.moorfs; none: leave it out")
-      ->type_name("DIR")->capture_default_str();
-  app.add_flag("--allow-downgrade", a.options.allow_downgrade, "Also install over a newer version");
-  app.add_flag("--check", a.check, "Change nothing; exit with 0 when all of it is installed and right");
-  app.add_flag("--watch,--stay", a.watch, "Stay until SIGTERM; look after the files and install again what is gone or changed");
-  app.add_option("--interval", a.interval, "Seconds between two looks")->type_name("S")->check(CLI::Range(1, 86400))
+                 "looked at; none: no driver")
+      ->type_name("DIR");
+  app.add_option("--source", o.source, "The driver to install; default: moorfs-flex beside this program")
+      ->type_name("FILE");
+  app.add_flag("--full", o.full, "Install the whole program with its libraries, and mount.moorfs, too");
+  app.add_option("--sbin", o.sbin, "Where mount(8) looks for mount.moorfs; none: leave it out")
+      ->type_name("DIR")
       ->capture_default_str();
-  app.add_option("--ready-file", a.ready_file, "With --watch: this file exists while everything is right")->type_name("FILE");
+  app.add_flag("--allow-downgrade", o.allow_downgrade, "Also install over a newer version");
+  app.add_flag("--check", a.check, "Change nothing; exit with 0 when all of it is installed and right");
+  app.add_flag("--watch,--stay", a.watch, "Stay until SIGTERM; look after the files, install again what is not right");
+  app.add_option("--interval", a.interval, "With --watch: seconds between two looks")
+      ->type_name("S")
+      ->check(CLI::Range(1, 86400))
+      ->capture_default_str();
+  app.add_option("--ready-file", a.ready_file, "With --watch: this file exists while everything is right")
+      ->type_name("FILE");
 }
 
 bool Parse(CLI::App& app, int argc, char** argv, int* exit_code) {

@@ -101,7 +101,8 @@ std::map<std::string, std::string> LookForWellKnown(const Host& host) {
   for (const char* path : kWellKnown) {
     const auto ours = host.Resolve(path);
     struct stat st;
-    if (ours && stat(ours->c_str(), &st) == 0 && S_ISDIR(st.st_mode)) found.emplace(path, "the one of the known ones that exists");
+    if (!ours || stat(ours->c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
+    found.emplace(path, "the one of the known ones that exists");
   }
   return found;
 }

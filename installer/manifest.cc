@@ -20,7 +20,8 @@ constexpr size_t kMaxManifest = 16 << 20;
 constexpr const char* kKinds[] = {"directory", "file", "link"};
 
 bool ParseEntry(const Json& json, Entry* out) {
-  if (!json.is_object() || !json.contains("kind") || !json.contains("values") || !json["values"].is_array()) return false;
+  if (!json.is_object() || !json.contains("kind")) return false;
+  if (!json.contains("values") || !json["values"].is_array()) return false;
   for (int i = 0; i < 3; ++i) {
     if (json["kind"] != kKinds[i]) continue;
     out->kind = static_cast<Entry::Kind>(i);
@@ -100,7 +101,9 @@ Status Manifest::MakeDirs(const Host& host, const std::string& path) {
   if (missing.empty()) return Status::Ok();
   RETURN_IF_ERROR(Save());
   for (const std::string& ours : missing) RETURN_IF_ERROR(ExplainNoSpace(os::MakeDirs(ours, 0755)));
-  for (const std::string& ours : missing) RETURN_IF_ERROR(os::SyncDirectory(ours.substr(0, std::max<size_t>(ours.rfind('/'), 1))));
+  for (const std::string& ours : missing) {
+    RETURN_IF_ERROR(os::SyncDirectory(ours.substr(0, std::max<size_t>(ours.rfind('/'), 1))));
+  }
   return Status::Ok();
 }
 

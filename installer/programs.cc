@@ -45,7 +45,8 @@ Result<Json> AskDoor(const std::string& path, const std::string& verb) {
   ASSIGN_OR_RETURN(const std::string output, RunProgram({path, verb}));
   const Json answer = Json::parse(output, nullptr, /*allow_exceptions=*/false);
   if (answer.is_object() && answer.contains("status") && answer["status"].is_string()) return answer;
-  return Error(EPROTO, "run " + path + " " + verb + ": the answer is not a door's: " + Printable(output.substr(0, kShown)));
+  return Error(EPROTO, "run " + path + " " + verb + ": the answer is not a door's: " +
+                           Printable(output.substr(0, kShown)));
 }
 
 // Splits at the first '-': the numbers, and what comes before a release.
