@@ -100,11 +100,12 @@ Result<std::optional<Holder>> FindHolder(const MetaUrl& meta) {
   const std::string host = words.value("host", "");
   const std::string on = host.empty() ? "" : " on host " + host;
   out.mountpoint = words.value("mountpoint", "");
-  if (const std::string pod = words.value("pod", ""); !pod.empty()) {
-    out.description = "served by mount pod " + pod + on + "; commands for it run in that pod";
+  out.pod = words.value("pod", "");
+  if (!out.pod.empty()) {
+    out.description = "served by mount pod " + out.pod + on + "; commands for it run in that pod";
     // Its socket is in its own /run, which is ours only inside.
     char own[256] = {};
-    if (gethostname(own, sizeof own - 1) == 0 && pod == own) out.paths.directory = words.value("runtime_dir", "");
+    if (gethostname(own, sizeof own - 1) == 0 && out.pod == own) out.paths.directory = words.value("runtime_dir", "");
     return out;
   }
   if (out.mountpoint.empty()) {

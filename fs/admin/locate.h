@@ -41,6 +41,7 @@ Result<LiveMount> LocateMount(const std::string& path);
 // Who holds the volume's lock, from its own words.
 struct Holder {
   std::string mountpoint;  // empty: not a mount
+  std::string pod;         // of a client in a mount pod
   std::string description; // "mounted at /mnt by keeper 12 on host x"
   keeper::RuntimePaths paths;
 };

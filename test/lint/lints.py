@@ -192,7 +192,7 @@ def lint_words(tree):
     """the project stands alone: no outside paths, registry hosts, numbers of decisions"""
     bad = []
     for name in tree.files:
-        if name == "LICENSE":
+        if name == "LICENSE" or name.endswith("/go.sum"):
             continue
         for number, line in tree.lines(name):
             for pattern, what in FORBIDDEN:

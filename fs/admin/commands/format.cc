@@ -125,7 +125,8 @@ Status FormatCommand::Run(Output& out) {
   RETURN_IF_ERROR(Parse());
   if (force_ && if_new_) return Status(EINVAL, "use --force with --if-new: one gives up what the other keeps");
   ASSIGN_OR_RETURN_STATUS(const auto holder, FindHolder(meta_));
-  if (holder && if_new_ && !holder->mountpoint.empty()) {
+  // Whoever serves it has read its format; another command may still be writing it.
+  if (holder && if_new_ && !(holder->mountpoint.empty() && holder->pod.empty())) {
     out.Note(meta_.Shown() + " is " + holder->description + ": it holds a volume; nothing is changed");
     return Status::Ok();
   }
