@@ -124,6 +124,7 @@ failSwapOn: false
 containerRuntimeEndpoint: unix://$CRI
 volumePluginDir: $PLUGINS
 podLogsDir: $WORK/log/pods
+clusterDNS: [10.77.2.10]
 evictionHard: {memory.available: "0%", nodefs.available: "0%", imagefs.available: "0%"}
 imageGCHighThresholdPercent: 100
 makeIPTablesUtilChains: false

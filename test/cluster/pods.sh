@@ -31,9 +31,16 @@ have_programs() {
 # Archives in $WORK/nodes, which every node imports.
 make_images() {
   mkdir -p "$WORK/nodes"
+  if [ -n "${MOORFS_IMAGE:-}" ]; then
+    ln -s "$MOORFS_IMAGE" "$WORK/nodes/moorfs.tar"
+  else
+    make_image
+  fi
+  "$CLUSTER/image" "$WORK/nodes/provisioner.tar" "$PROVISIONER_IMAGE" "$BIN/csi-provisioner=/csi-provisioner" -- /csi-provisioner
+}
+make_image() {
   "$TOP/installer/image" --moorfs "$MOORFS" --moorfs-flex "$MOORFS_FLEX" "$WORK/nodes/moorfs.tar" >"$WORK/log/image.log" 2>&1 ||
     die "installer/image: $(tail -n 3 "$WORK/log/image.log")"
-  "$CLUSTER/image" "$WORK/nodes/provisioner.tar" "$PROVISIONER_IMAGE" "$BIN/csi-provisioner=/csi-provisioner" -- /csi-provisioner
 }
 import_node_images() {
   local each

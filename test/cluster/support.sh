@@ -156,8 +156,8 @@ on_exit() {
     [ ! -e "$WORK/pid/apiserver" ] || say "--- what pods and events say"
     [ ! -e "$WORK/pid/apiserver" ] || timeout 10 kubectl get pods -A -o wide 2>&1 | tail -n 20
     [ ! -e "$WORK/pid/apiserver" ] || timeout 10 kubectl get events -A --sort-by=.lastTimestamp 2>&1 | tail -n 15
-    for log in "$WORK"/log/*.log; do
-      [ -s "$log" ] && say "--- last lines of $(basename "$log")" && tail -n "${LOG_LINES:-8}" "$log" | cut -c1-400
+    for log in "$WORK"/log/*.log "$WORK"/log/pods/moorfs-*/*/*.log; do
+      [ -s "$log" ] && say "--- last lines of ${log#"$WORK/log/"}" && tail -n "${LOG_LINES:-8}" "$log" | cut -c1-400
     done
   fi
   exit "$status"

@@ -147,7 +147,7 @@ assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["secc
   done
   local each
   for each in "list secrets -n $MOUNTS" "create pods -n $SYSTEM" "create pods -n default" "list pods -n default" \
-    "create pods/exec -n $MOUNTS" "patch nodes"; do
+    "create pods --subresource=exec -n $MOUNTS" "patch nodes"; do
     # shellcheck disable=SC2086
     ! allowed $each || die "the agent may: $each"
   done
