@@ -494,32 +494,24 @@ TEST_CASE("answers without room beside others ask to be asked again") {
   CHECK(StartCaller(api)->Call(kKey, kMeta, {{"cmd", "x"}}, kCallMs).error().err() == EAGAIN);
 }
 
-TEST_CASE("an answer that was lost is given again when the API is back") {
+TEST_CASE("an ask whose answer did not get through is heard again when the API is back") {
   FakeKubeApi api;
-  std::atomic<int> calls{0};
-  Agent a(api, "n1", [&](const Json& request) {
-    ++calls;
-    return Echo(request);
-  });
+  Agent a(api, "n1");
   REQUIRE(a->Acquire(kKey, kMeta).ok());
-  const auto caller = StartCaller(api);
-  REQUIRE(api.Settle());
-  // The caller's write goes through, then nothing does for a while.
-  api.SetHooks(nullptr, [&](const FakeKubeApi::Call& call) {
-    if (call.body.dump().find("ask-") != std::string::npos && calls == 0) {
-      api.FailNext("", "leases", Status(EHOSTUNREACH, "away"), 1);
-    }
-    return Status::Ok();
-  });
-  std::thread back([&] {
-    while (calls == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    api.Relist();
-  });
-  const auto answer = caller->Call(kKey, kMeta, {{"cmd", "x"}}, kCallMs);
-  back.join();
-  REQUIRE(answer);
-  CHECK(calls >= 1);
+  const std::string id = NewAskId();
+  PutAsk(api, id, {{"cmd", "x"}});
+  REQUIRE(a.WaitHeard(1));
+  SECTION("away for long") {
+    api.SetReachable(false);
+    CHECK(a->Answer(kKey, id, {{"ok", 1}}).err() == EHOSTUNREACH);
+    api.SetReachable(true);
+    CHECK(a.WaitHeard(2));
+  }
+  SECTION("away for a moment: it is not even heard again") {
+    api.FailNext("patch", "leases", Status(EHOSTUNREACH, "away"), 2);
+  }
+  CHECK(a->Answer(kKey, id, {{"ok", 1}}).ok());
+  CHECK(api.Peek(kPath)["metadata"]["annotations"][AnswerKey(id)] == "{\"ok\":1}");
 }
 
 TEST_CASE("many calls at once about several volumes each get their own answer") {
