@@ -2,6 +2,7 @@
 
 #include "installer/full.h"
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <limits.h>
 #include <link.h>
@@ -19,6 +20,7 @@ namespace moorfs::installer {
 namespace {
 
 constexpr size_t kHashDigits = 12;
+constexpr char kLoadedLater[] = "libcurl.so.4";
 constexpr const char* kHelpers[] = {"mount.moorfs", "umount.moorfs", "umount.fuse.moorfs"};
 
 std::string BaseName(const std::string& path) { return path.substr(path.rfind('/') + 1); }
@@ -89,6 +91,9 @@ Status SetInterpreter(std::string* elf, const std::string& path) {
 Result<FullPlan> PlanFull(const std::string& directory, const std::string& sbin) {
   ASSIGN_OR_RETURN(std::string program, ReadProgram("/proc/self/exe"));
   ASSIGN_OR_RETURN(const std::string interpreter, InterpreterOf(program));
+  // Loaded by the first HTTP call only, so it may not be there yet. Without it this program has no HTTP,
+  // and the installed one is no worse.
+  dlopen(kLoadedLater, RTLD_LAZY | RTLD_LOCAL);
   std::vector<std::string> objects;
   dl_iterate_phdr(AddObject, &objects);
   std::map<std::string, std::string> contents;

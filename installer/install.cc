@@ -257,7 +257,7 @@ Status Run::PlaceFull(const FullPlan& plan, const std::string& installed) {
   if (installed.empty()) {
     ASSIGN_OR_RETURN_STATUS(const std::string ours, host_.Resolve(plan.directory));
     if (access((ours + "/bin").c_str(), F_OK) == 0 && manifest_->Find(plan.bin.path) == nullptr) {
-      return Status(EEXIST, "install " + plan.bin.path + ": something else is there; choose another place by --directory");
+      return Status(EEXIST, "install " + plan.bin.path + ": something else is there; choose another --directory");
     }
   }
   RETURN_IF_ERROR(PlaceLink(plan.bin));
@@ -438,7 +438,7 @@ Result<std::string> Run::Uninstall() {
     if (it->second.kind != Entry::Kind::kDirectory) TRY_VOID(Remove(it->first, it->second));
   }
   // The last thing that names the directories; without it they would only be empty ones.
-  for (const std::string file : {state + "/manifest.json", state + "/lock"}) {
+  for (const std::string& file : {state + "/manifest.json", state + "/lock"}) {
     if (unlink(file.c_str()) != 0 && errno != ENOENT) return Error(Status::FromErrno("remove " + file));
   }
   for (auto it = entries.rbegin(); it != entries.rend(); ++it) {
