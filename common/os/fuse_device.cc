@@ -56,9 +56,13 @@ Result<FuseMount> MountFuse(const std::string& source, const std::string& mountp
 }
 
 Status SetReadAhead(uint32_t major, uint32_t minor, uint32_t kib) {
-  return WriteExisting(
-      "/sys/class/bdi/" + std::to_string(major) + ":" + std::to_string(minor) + "/read_ahead_kb",
-      std::to_string(kib));
+  const std::string file =
+      "/sys/class/bdi/" + std::to_string(major) + ":" + std::to_string(minor) + "/read_ahead_kb";
+  const Status s = WriteExisting(file, std::to_string(kib));
+  // A container's /sys may be read-only; the host's, reached through its first
+  // process, is not.
+  if (s.err() == EROFS && WriteExisting("/proc/1/root" + file, std::to_string(kib)).ok()) return Status::Ok();
+  return s;
 }
 
 Status AbortFuseConnection(uint32_t minor) {

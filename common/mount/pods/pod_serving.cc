@@ -413,6 +413,10 @@ void PodHost::LetGo() {
       mounts_.erase(mount->Name());
     }
     if (!mount->link) continue;
+    // What serves nothing ends with its pod, which is being deleted; kubelet
+    // would start it once more if it left before.
+    const Phase phase = mount->link->state().phase;
+    if (phase == Phase::kFinished || phase == Phase::kFailed || phase == Phase::kIdle) continue;
     if (Status s = mount->link->StepAside(kCallMs); !s.ok() && s.err() != EPIPE) {
       LOG_WARNING("pods") << "mount " << mount->Name() << ": " << s.ToString();
     }
