@@ -25,12 +25,8 @@ care() {
     die "formatting again: $(kubectl -n "$MOUNTS" logs job/format-main | tail -n 2)"
   kubectl -n "$MOUNTS" logs job/format-main | grep -q 'nothing is changed' || die "formatting again: $(kubectl -n "$MOUNTS" logs job/format-main)"
   kubectl -n "$MOUNTS" delete job format-main >/dev/null
-  example format-job | python3 -c 'import sys, yaml
-job = yaml.safe_load(sys.stdin)
-job["metadata"]["name"] = "fsck"
-job["spec"]["backoffLimit"] = 0
-job["spec"]["template"]["spec"]["containers"][0]["args"] = ["fsck", "leveldb:/volumes/main/meta"]
-print(yaml.safe_dump(job))' | kubectl apply -f - >/dev/null
+  example format-job | sed 's/name: format-main/name: fsck/; s/- format$/- fsck/; /- --store=/d; /- --name=/d; /- --if-new/d' |
+    kubectl apply -f - >/dev/null
   eventually 60 "the Job ends" job_has_ended fsck
   kubectl -n "$MOUNTS" logs job/fsck | grep -q "served by mount pod $pod" || die "fsck elsewhere: $(kubectl -n "$MOUNTS" logs job/fsck)"
   kubectl -n "$MOUNTS" delete job fsck >/dev/null
