@@ -75,11 +75,11 @@ class Api {
   // OK also when it is gone already (with a uid: when that one is).
   virtual Status Delete(const std::string& path, const DeleteOptions& options) = 0;
 
-  // The Api must outlive it. Objects come without metadata.managedFields, which
-  // are half of a pod's size. One LIST (in pages), then a WATCH with bookmarks, again and again, for the
-  // life of the returned object. After each list `on_synced` is called with
-  // everything that is there: what is missing from it is gone. Then events in
-  // order. Callbacks run on the watch's own thread and must not block. A broken
+  // One LIST (in pages), then a WATCH with bookmarks, again and again, for the
+  // life of the returned object, which the Api must outlive. After each list
+  // `on_synced` is called with everything that is there: what is missing from it
+  // is gone. Then events in order. Objects come without metadata.managedFields,
+  // half of a pod's size. Callbacks run on the watch's own thread and must not block. A broken
   // watch goes on from its last resourceVersion, after 410 or an error of the
   // list it lists again; pauses grow from 0.2 to 10 s with jitter and are reset
   // by success. Destroying it ends the thread, within a second.
