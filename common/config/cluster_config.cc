@@ -50,7 +50,7 @@ class Members {
 
   // nullptr: absent.
   const Json* Take(const char* name) {
-    known_.emplace_back(name);
+    if (std::find(known_.begin(), known_.end(), name) == known_.end()) known_.emplace_back(name);
     const auto found = json_.find(name);
     return found == json_.end() ? nullptr : &*found;
   }
@@ -81,11 +81,16 @@ class Members {
     *out = value->get<int64_t>();
     return Status::Ok();
   }
-  // Empty: absent.
+  // Absent: as it is. A number is one too, as in a pod.
   Status Quantity(const char* name, std::string* out, double* value) {
-    std::string text = *out;
-    RETURN_IF_ERROR(Text(name, &text));
-    if (text.empty() && !json_.contains(name)) return Status::Ok();
+    const Json* member = Take(name);
+    if (member == nullptr) return Status::Ok();
+    std::string text;
+    if (member->is_number()) {
+      text = member->dump();
+    } else {
+      RETURN_IF_ERROR(Text(name, &text));
+    }
     const auto parsed = ParseQuantity(text);
     if (!parsed) return Wrong(At(name), parsed.error().message());
     if (*parsed <= 0) return Wrong(At(name), "it is 0; leave it out, or write it like 128Mi");

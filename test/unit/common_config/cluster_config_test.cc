@@ -105,6 +105,7 @@ TEST_CASE("unknown members are refused with the nearest known one") {
                                                              "meta, openToPods"));
   CHECK(Has(ErrorWith("/mountPods/resources/limits/cpus", "1"), "mountPods.resources.limits.cpus: it is not known, did you "
                                                                 "mean cpu?"));
+  CHECK(Has(ErrorWith("/mountPods/resources/limits/storage", "1"), "known here: cpu, memory"));
   CHECK(Has(ErrorWith("/mountPods/tolerations/0/op", "Exists"), "mountPods.tolerations[0].op"));
 }
 
@@ -123,7 +124,8 @@ TEST_CASE("every member of a wrong type is refused by its name") {
   };
   for (const auto& [pointer, value] : whole.items()) {
     if (Has(pointer, "example")) continue;  // its name holds an escaped '/'
-    check(pointer, value.is_number() ? Json("7") : Json(7));
+    // A quantity may be a number.
+    check(pointer, value.is_number() ? Json("7") : Has(pointer, "/resources/") ? Json(true) : Json(7));
     check(pointer, Json::array({Json::object()}));
   }
   for (const char* object : {"/fileSystems", "/fileSystems/main", "/mountPods", "/mountPods/resources",
@@ -175,6 +177,13 @@ TEST_CASE("quantities are those of Kubernetes") {
     INFO(text);
     CHECK_FALSE(ParseQuantity(text));
   }
+  Json numbers = Whole();
+  numbers["mountPods"]["resources"]["limits"] = {{"cpu", 0.5}, {"memory", 1073741824}};
+  const auto config = ParseClusterConfig(numbers.dump());
+  REQUIRE(config);
+  CHECK(config->mount_pods.cpu_limit == "0.5");
+  CHECK(config->mount_pods.memory_limit == "1073741824");
+  CHECK(Has(ErrorWith("/mountPods/resources/limits/cpu", -1), "no quantity"));
   CHECK(Has(ErrorWith("/mountPods/resources/limits/memory", "1GiB"), "mountPods.resources.limits.memory: \"1GiB\" is no "
                                                                      "quantity; write it like 128Mi"));
   CHECK(Has(ErrorWith("/mountPods/resources/requests/memory", "128m"), "write it like 128Mi"));
