@@ -103,6 +103,8 @@ Status Depot::Prepare(const std::string& socket_path) {
   for (int s : {SIGTERM, SIGINT}) sigaddset(&set, s);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  // As PID 1 of its container it gets the orphans of whoever ran a command there.
+  signal(SIGCHLD, SIG_IGN);
   signals_ = UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals_) return Status::FromErrno("watch for signals");
   const size_t slash = socket_path.rfind('/');

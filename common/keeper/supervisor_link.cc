@@ -3,7 +3,10 @@
 #include "common/keeper/supervisor_link.h"
 
 #include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -73,7 +76,15 @@ struct SupervisorLink::Impl {
   FdLineSocket socket;
   Status broken;
   bool changed = false;
+  // A call may read events on its way, which the socket then does not announce:
+  // who polls sees `either`, which is readable for `news` too.
+  UniqueFd news, either;
 
+  Status Watch();
+  void Announce() {
+    const uint64_t one = 1;
+    [[maybe_unused]] const ssize_t n = write(news.get(), &one, sizeof one);
+  }
   Status Break(Status why) {
     if (broken.ok()) broken = Status(EPIPE, "speak to a mount pod: the connection is of no use any more: " + why.message());
     return why;
@@ -83,6 +94,19 @@ struct SupervisorLink::Impl {
   Result<std::pair<Json, FdLine>> Call(const Json& request, const std::vector<int>& fds, int timeout_ms,
                                        SupervisorState* state);
 };
+
+Status SupervisorLink::Impl::Watch() {
+  news = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  either = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+  if (!news || !either) return Status::FromErrno("watch a mount pod");
+  for (const int fd : {news.get(), socket.fd()}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (epoll_ctl(either.get(), EPOLL_CTL_ADD, fd, &event) != 0) return Status::FromErrno("watch a mount pod");
+  }
+  Announce();
+  return Status::Ok();
+}
 
 Result<bool> SupervisorLink::Impl::TakeEvent(const Json& j, SupervisorState* state) {
   if (!j.is_object()) return Error(Break(Status(EPROTO, "read a mount pod's word: it is no JSON object")));
@@ -108,6 +132,7 @@ Result<bool> SupervisorLink::Impl::TakeEvent(const Json& j, SupervisorState* sta
 Result<std::pair<Json, FdLine>> SupervisorLink::Impl::Call(const Json& request, const std::vector<int>& fds,
                                                            int timeout_ms, SupervisorState* state) {
   if (!broken.ok()) return Error(broken);
+  Announce();
   const int64_t deadline = MonotonicNs() + int64_t{timeout_ms} * 1'000'000;
   const auto left_ms = [&] {
     return static_cast<int>(std::clamp<int64_t>((deadline - MonotonicNs()) / 1'000'000, 0, timeout_ms));
@@ -152,6 +177,7 @@ Result<std::unique_ptr<SupervisorLink>> SupervisorLink::Connect(int directory, u
                             std::to_string(uid));
   }
   auto impl = std::make_unique<Impl>(socket.Release());
+  TRY_VOID(impl->Watch());
   ASSIGN_OR_RETURN(const FdLine hello, impl->socket.Receive(timeout_ms));
   const Json j = Json::parse(hello.text, nullptr, false);
   auto link = std::unique_ptr<SupervisorLink>(new SupervisorLink(std::move(impl)));
@@ -167,9 +193,11 @@ Result<std::unique_ptr<SupervisorLink>> SupervisorLink::Connect(int directory, u
   return link;
 }
 
-int SupervisorLink::fd() const { return impl_->socket.fd(); }
+int SupervisorLink::fd() const { return impl_->either.get(); }
 
 Result<bool> SupervisorLink::Update() {
+  uint64_t count;
+  [[maybe_unused]] const ssize_t n = read(impl_->news.get(), &count, sizeof count);
   if (!impl_->broken.ok()) return Error(impl_->broken);
   for (int i = 0; i < kMaxPieces; ++i) {
     // Events that a call read along the way are there already.

@@ -39,7 +39,8 @@ class SupervisorLink {
   // something else lies there. EPROTO: it speaks another version, or nonsense.
   static Result<std::unique_ptr<SupervisorLink>> Connect(int directory, uid_t uid, int timeout_ms);
 
-  int fd() const;  // readable: call Update()
+  // Readable: call Update(). Events that another call read on its way count.
+  int fd() const;
   // Takes in what arrived; EPIPE when the supervisor is gone. True: the state
   // changed since the last Update() or since Connect().
   Result<bool> Update();

@@ -68,6 +68,22 @@ told_off() {
 }
 pod_state() { tell state "$1" | json "$2"; }
 
+# What user 65534 hears from a socket whose file is open to everyone: nothing.
+nobody_hears() {
+  chmod 666 "$1"
+  [ "$(setpriv --reuid=65534 --regid=65534 --clear-groups /usr/bin/python3 - "$1" <<'P'
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+try:
+    print(s.recv(100))
+except ConnectionResetError:
+    print(b"")
+P
+  )" = "b''" ] || fail "$1 answers anybody"
+  chmod 600 "$1"
+}
+
 start_loads() {
   local i
   LOADS=()

@@ -39,6 +39,10 @@ done
 echo first >"$MNT/first"
 tell ask "$T/p0" status | grep >/dev/null dirty_bytes || fail "the client's own socket does not answer"
 
+chmod 755 "$T/p0"
+nobody_hears "$T/p0/supervisor.sock"
+nobody_hears "$T/p0/client.sock"
+
 # Another supervisor of the same volume waits for the lock, then says who has it.
 start_pod other
 tell connect other "$T/other" $POD_UID >/dev/null
@@ -70,6 +74,7 @@ while [ $kills -lt "${KILLS:-50}" ]; do
 done
 pod_state p0 last_exit | grep >/dev/null "signal 9" || fail "it does not say how the client ended"
 end_loads kills
+echo "after a kill nobody served for $(grep -o 'serves after [0-9]* ms' "$T/run/p0.log" | grep -o '[0-9]*' | sort -n | tail -1) ms at most"
 
 # ---- PID 1 dies, and everything in its pod --------------------------------------
 [ -n "$(tell fetch p0)" ] || fail "no volume came with the descriptors"

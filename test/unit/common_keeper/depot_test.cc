@@ -37,9 +37,9 @@ class Running {
       dup2(null_fd, STDERR_FILENO);
       _exit(RunDepot(path));
     }
-    for (int i = 0; i < 2000 && !client; ++i) {
+    for (int i = 0; i < 10'000 && !client; ++i) {
       usleep(1000);
-      if (auto c = DepotClient::Connect(path, 1000)) client = std::move(*c);
+      if (auto c = DepotClient::Connect(path, 10'000)) client = std::move(*c);
     }
     REQUIRE(client);
   }
@@ -77,7 +77,7 @@ TEST_CASE("a deposit comes back, for another caller too, until it is dropped") {
   REQUIRE(depot.client->Put("a", "text \"of\" a\n", {zero.get(), null.get()}).ok());
   REQUIRE(depot.client->Put("b", "", {}).ok());
   CHECK(depot.client->List().value() == std::vector<std::string>{"a", "b"});
-  depot.client = std::move(*DepotClient::Connect(depot.path, 1000));
+  depot.client = std::move(*DepotClient::Connect(depot.path, 10'000));
   auto a = depot.client->Get("a");
   REQUIRE(a);
   CHECK(a->text == "text \"of\" a\n");
@@ -128,15 +128,15 @@ TEST_CASE("a depot keeps a thousand mounts, and says when it is full") {
 TEST_CASE("a depot outlives callers that send rubbish") {
   Running depot;
   const UniqueFd null = Open("/dev/null");
-  auto c = control::ConnectUnix(depot.path, 1000);
+  auto c = control::ConnectUnix(depot.path, 10'000);
   REQUIRE(c);
-  REQUIRE(c->Receive(1000));
+  REQUIRE(c->Receive(10'000));
   for (const char* line : {"", "x", "[]", R"({"cmd":1})", R"({"cmd":"put"})", R"({"cmd":"put","name":1,"text":""})",
                            R"({"cmd":"put","name":"n","text":{}})", R"({"cmd":"get"})", R"({"cmd":"steal"})"}) {
     REQUIRE(c->Send(line, 1000).ok());
-    CHECK(c->Receive(1000).value().find("error") != std::string::npos);
+    CHECK(c->Receive(10'000).value().find("error") != std::string::npos);
   }
   REQUIRE(os::SendFds(c->fd(), "{\"cmd\":\"put\",\"name\":\"n\",\"text\":\"\"}\n", std::vector<int>(8, null.get())).ok());
-  CHECK(c->Receive(1000).value().find("more than 4 descriptors") != std::string::npos);
+  CHECK(c->Receive(10'000).value().find("more than 4 descriptors") != std::string::npos);
   CHECK(depot.client->List()->empty());
 }

@@ -60,19 +60,19 @@ TEST_CASE("a descriptor arrives with its own line, though the kernel gives sever
   REQUIRE(p.a->Queue("three").ok());
   REQUIRE(p.a->Queue("four", std::move(null)).ok());
   REQUIRE(p.a->Queue("five").ok());
-  REQUIRE(p.a->Drain(1000).ok());
-  CHECK(p.b->Receive(1000)->fds.empty());
-  const auto two = p.b->Receive(1000);
+  REQUIRE(p.a->Drain(10'000).ok());
+  CHECK(p.b->Receive(10'000)->fds.empty());
+  const auto two = p.b->Receive(10'000);
   REQUIRE(two);
   CHECK(two->text == "two");
   REQUIRE(two->fds.size() == 1);
   CHECK(SameFile(two->fds[0].get(), "/dev/zero"));
   CHECK((fcntl(two->fds[0].get(), F_GETFD) & FD_CLOEXEC) != 0);
-  CHECK(p.b->Receive(1000)->fds.empty());
-  const auto four = p.b->Receive(1000);
+  CHECK(p.b->Receive(10'000)->fds.empty());
+  const auto four = p.b->Receive(10'000);
   REQUIRE(four->fds.size() == 1);
   CHECK(SameFile(four->fds[0].get(), "/dev/null"));
-  CHECK(p.b->Receive(1000)->text == "five");
+  CHECK(p.b->Receive(10'000)->text == "five");
 }
 
 TEST_CASE("a descriptor stays with a line that comes in many pieces") {
@@ -110,14 +110,14 @@ TEST_CASE("descriptors beyond four are closed and said to be lost") {
     raw.resize(2);
     for (const char* piece : {"piece", "by", "piece\n"}) REQUIRE(os::SendFds(p.a->fd(), piece, raw).ok());
     for (int i = 0; i < 2; ++i) {
-      const auto line = p.b->Receive(1000);
+      const auto line = p.b->Receive(10'000);
       REQUIRE(line);
       CHECK(line->fds.size() == kMaxLineFds);
       CHECK(line->fds_lost);
     }
     REQUIRE(p.a->Queue("next").ok());
-    REQUIRE(p.a->Drain(1000).ok());
-    CHECK_FALSE(p.b->Receive(1000)->fds_lost);
+    REQUIRE(p.a->Drain(10'000).ok());
+    CHECK_FALSE(p.b->Receive(10'000)->fds_lost);
     CHECK(p.a->Queue("five", Fds(5)).err() == EMSGSIZE);
   }
   CHECK(OpenFds() == before);

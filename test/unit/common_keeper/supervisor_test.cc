@@ -4,6 +4,7 @@
 // supervisors that mean harm. test/node/supervisor.sh runs whole mounts.
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -68,7 +69,7 @@ class Running {
       };
       _exit(RunSupervisor(config));
     }
-    for (int i = 0; i < 2000 && !Connect(); ++i) usleep(1000);
+    for (int i = 0; i < 10'000 && !Connect(); ++i) usleep(1000);
     REQUIRE(link);
   }
   ~Running() {
@@ -78,7 +79,7 @@ class Running {
     }
   }
   bool Connect() {
-    auto made = SupervisorLink::Connect(dir.fd.get(), geteuid(), 2000);
+    auto made = SupervisorLink::Connect(dir.fd.get(), geteuid(), 10'000);
     if (made) link = std::move(*made);
     return made.has_value();
   }
@@ -93,9 +94,9 @@ class Running {
     const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC)), arena(open("/dev/zero", O_RDWR | O_CLOEXEC));
     s.fuse = fuse.get();
     if (with_arena) s.arena = arena.get();
-    return link->StartServing(s, 2000);
+    return link->StartServing(s, 10'000);
   }
-  bool Until(const std::function<bool(const SupervisorState&)>& wanted, int timeout_ms = 5000) {
+  bool Until(const std::function<bool(const SupervisorState&)>& wanted, int timeout_ms = 20'000) {
     for (const int64_t began = MonotonicNs(); ElapsedMs(began) < timeout_ms; usleep(1000)) {
       if (!link->Update()) return false;
       if (wanted(link->state())) return true;
@@ -106,7 +107,7 @@ class Running {
     return Until([&](const SupervisorState& s) { return s.phase == phase; });
   }
   // -1: it still runs.
-  int ExitCode(int timeout_ms = 3000) {
+  int ExitCode(int timeout_ms = 10'000) {
     for (const int64_t began = MonotonicNs(); ElapsedMs(began) < timeout_ms; usleep(1000)) {
       int status = 0;
       if (waitpid(pid, &status, WNOHANG) == pid) {
@@ -141,7 +142,7 @@ class Hostile {
     shutdown(listener_.get(), SHUT_RDWR);
     thread_.join();
   }
-  auto Connect(int timeout_ms = 500) { return SupervisorLink::Connect(dir.fd.get(), geteuid(), timeout_ms); }
+  auto Connect(int timeout_ms = 10'000) { return SupervisorLink::Connect(dir.fd.get(), geteuid(), timeout_ms); }
   TempDir dir;
 
  private:
@@ -168,15 +169,15 @@ void WaitForEnd(int fd) {
 }  // namespace
 
 TEST_CASE("a supervisor serves, tells how it goes, and hands over what it has") {
-  Running s(std::string(kReady) + R"(echo "$config" >>${0%/*}/configs; exec sleep 60)");
+  Running s(R"(echo "$config" >>${0%/*}/configs; )" + std::string(kReady) + "exec sleep 60");
   CHECK(s.link->state().phase == Phase::kIdle);
-  CHECK(s.link->Fetch(1000).error().err() == ENOENT);
+  CHECK(s.link->Fetch(10'000).error().err() == ENOENT);
   REQUIRE(s.Serve().ok());
   REQUIRE(s.Until(Phase::kServing));
   CHECK(s.link->state().uuid == "u-1");
   CHECK(s.link->state().mount == "m");
   CHECK(s.Serve().err() == EALREADY);
-  const auto fetched = s.link->Fetch(1000);
+  const auto fetched = s.link->Fetch(10'000);
   REQUIRE(fetched);
   CHECK(fetched->device == "0:1");
   CHECK(fetched->uuid == "u-1");
@@ -191,7 +192,6 @@ TEST_CASE("a supervisor serves, tells how it goes, and hands over what it has") 
   REQUIRE(s.Until([&](const SupervisorState& st) { return st.phase == Phase::kServing && st.restarts == 1; }));
   CHECK(s.link->state().last_exit == "client " + std::to_string(first) + " killed by signal 9 (Killed)");
   // The successor is told which volume the first one served.
-  usleep(50'000);
   const std::string configs = os::ReadFile(s.dir.path + "/configs", 1 << 16).value();
   const std::string second = configs.substr(configs.find('\n') + 1);
   CHECK(configs.find("u-1") > configs.find('\n'));
@@ -206,14 +206,14 @@ TEST_CASE("step-aside ends a client that does not listen within 200 ms, and then
   REQUIRE(s.Until(Phase::kServing));
   const pid_t client = s.link->state().client_pid;
   const int64_t began = MonotonicNs();
-  REQUIRE(s.link->StepAside(2000).ok());
+  REQUIRE(s.link->StepAside(10'000).ok());
   CHECK(ElapsedMs(began) >= 150);
-  CHECK(ElapsedMs(began) < 600);
+  CHECK(ElapsedMs(began) < 1800);  // the machine may be busy
   CHECK(kill(client, 0) != 0);
   CHECK(s.ExitCode() == 0);
 
   Running idle("exit 0");
-  CHECK(idle.link->StepAside(1000).ok());
+  CHECK(idle.link->StepAside(10'000).ok());
   CHECK(idle.ExitCode() == 0);
 }
 
@@ -224,7 +224,7 @@ TEST_CASE("a new mount whose client fails is failed and can be tried again; SIGT
   REQUIRE(s.Serve().ok());
   REQUIRE(s.Until(Phase::kFailed));
   CHECK(s.link->state().last_error == "no store");
-  CHECK(s.link->Fetch(1000).error().err() == ENOENT);
+  CHECK(s.link->Fetch(10'000).error().err() == ENOENT);
   REQUIRE(os::ReplaceFile(s.dir.path + "/good", "", 0644).ok());
   REQUIRE(s.Serve().ok());
   REQUIRE(s.Until(Phase::kServing));
@@ -253,10 +253,10 @@ TEST_CASE("a first client that never gets ready is given up, one of a mount take
   REQUIRE(s.Serve(true).ok());
   REQUIRE(s.Until([](const SupervisorState& st) { return st.last_error.starts_with("no client serves m"); }));
   CHECK(s.link->state().phase == Phase::kRestarting);
-  CHECK(s.link->Fetch(1000));
+  CHECK(s.link->Fetch(10'000));
   REQUIRE(os::ReplaceFile(s.dir.path + "/good", "", 0644).ok());
   // An incompatible client is not tried often.
-  REQUIRE(s.Until([](const SupervisorState& st) { return st.phase == Phase::kServing; }, 8000));
+  REQUIRE(s.Until([](const SupervisorState& st) { return st.phase == Phase::kServing; }));
   CHECK(s.link->state().last_error.empty());
 }
 
@@ -280,7 +280,7 @@ TEST_CASE("a volume that a predecessor still holds is waited for") {
   CHECK(s.Serve().err() == EALREADY);
   REQUIRE(unlink((s.dir.path + "/busy").c_str()) == 0);
   CHECK(s.Until(Phase::kServing));
-  CHECK(s.link->StepAside(1000).ok());
+  CHECK(s.link->StepAside(10'000).ok());
 }
 
 TEST_CASE("a supervisor outlives callers that send rubbish, too much, or nothing") {
@@ -294,23 +294,23 @@ TEST_CASE("a supervisor outlives callers that send rubbish, too much, or nothing
   callers.clear();
   auto c = control::ConnectUnix(path, 1000);
   REQUIRE(c);
-  REQUIRE(c->Receive(1000));
+  REQUIRE(c->Receive(10'000));
   for (const char* line : {"", "[]", "{", "[[[[[[", R"({"cmd":5})", R"({"cmd":"serve"})", R"({"cmd":"serve","mount":3})",
                            R"({"cmd":"format-the-disk"})"}) {
     REQUIRE(c->Send(line, 1000).ok());
-    CHECK(c->Receive(1000).value().find("error") != std::string::npos);
+    CHECK(c->Receive(10'000).value().find("error") != std::string::npos);
   }
   const std::string serve =
       R"({"cmd":"serve","mount":"m","meta":"","words":"","device":"","host":"","start_timeout_s":1,"abort_after_s":1})";
   REQUIRE(os::SendFds(c->fd(), serve + "\n", {null_fd.get()}).ok());
-  CHECK(c->Receive(1000).value().find("not one of /dev/fuse") != std::string::npos);
+  CHECK(c->Receive(10'000).value().find("not one of /dev/fuse") != std::string::npos);
   REQUIRE(os::SendFds(c->fd(), serve + "\n", std::vector<int>(9, null_fd.get())).ok());
-  CHECK(c->Receive(1000).value().find("did not all arrive") != std::string::npos);
+  CHECK(c->Receive(10'000).value().find("did not all arrive") != std::string::npos);
   // An endless line is hung up on.
   const std::string much(1 << 20, 'x');
   fcntl(c->fd(), F_SETFL, 0);
   for (int i = 0; i < 3; ++i) Say(c->fd(), much);
-  CHECK(c->Receive(1000).error().err() == EPIPE);
+  CHECK(c->Receive(10'000).error().err() == EPIPE);
   CHECK(s.Connect());
   CHECK(s.Serve().ok());
   CHECK(s.Until(Phase::kServing));
@@ -355,7 +355,32 @@ TEST_CASE("a supervisor that greets wrongly is refused in time") {
     for (int i = 0; i < 100 && send(fd, "x", 1, MSG_NOSIGNAL) == 1; ++i) usleep(10'000);
   });
   CHECK(dribbles.Connect(200).error().err() == ETIMEDOUT);
-  CHECK(ElapsedMs(began) < 1500);
+  CHECK(ElapsedMs(began) < 5000);
+}
+
+TEST_CASE("an event that came together with an answer is announced to whoever polls") {
+  Hostile h([](int fd) {
+    Say(fd, kHello);
+    char c[4096];
+    if (recv(fd, c, sizeof c, 0) <= 0) return;
+    std::string event = "{\"event\":{" + kState + "}}\n";
+    event.replace(event.find("idle"), 4, "serving");
+    Say(fd, "{\"ok\":{}}\n" + event);
+    WaitForEnd(fd);
+  });
+  auto link = h.Connect();
+  REQUIRE(link);
+  REQUIRE((*link)->Update());
+  REQUIRE((*link)->StepAside(10'000).ok());
+  for (int i = 0; i < 10 && (*link)->state().phase != Phase::kServing; ++i) {
+    pollfd p{(*link)->fd(), POLLIN, 0};
+    REQUIRE(poll(&p, 1, 10'000) == 1);
+    REQUIRE((*link)->Update());
+  }
+  CHECK((*link)->state().phase == Phase::kServing);
+  // And then it is quiet.
+  pollfd p{(*link)->fd(), POLLIN, 0};
+  CHECK(poll(&p, 1, 0) == 0);
 }
 
 TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm the agent") {
@@ -366,7 +391,7 @@ TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm 
     REQUIRE(link);
     const int64_t began = MonotonicNs();
     CHECK((*link)->Fetch(200).error().err() == ETIMEDOUT);
-    CHECK(ElapsedMs(began) < 1000);
+    CHECK(ElapsedMs(began) < 5000);
     // Its answer could be taken for another's.
     CHECK((*link)->StepAside(200).err() == EPIPE);
     CHECK((*link)->Update().error().err() == EPIPE);
@@ -383,14 +408,20 @@ TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm 
     const int64_t began = MonotonicNs();
     CHECK((*link)->Update());
     CHECK((*link)->StepAside(200).err() == ETIMEDOUT);
-    CHECK(ElapsedMs(began) < 3000);
+    CHECK(ElapsedMs(began) < 10'000);
   }
   SECTION("it answers what nobody asked") {
     Hostile h([](int fd) { Say(fd, kHello + "{\"ok\":{}}\n"), WaitForEnd(fd); });
     auto link = h.Connect();
     REQUIRE(link);
-    usleep(50'000);
-    CHECK((*link)->Update().error().err() == EPROTO);
+    // It may have come with the greeting; whoever polls must hear of it.
+    auto updated = (*link)->Update();
+    for (int i = 0; i < 10 && updated; ++i) {
+      pollfd p{(*link)->fd(), POLLIN, 0};
+      REQUIRE(poll(&p, 1, 10'000) == 1);
+      updated = (*link)->Update();
+    }
+    CHECK(updated.error().err() == EPROTO);
     CHECK((*link)->Update().error().err() == EPIPE);
   }
   SECTION("it sends the wrong number of descriptors") {
@@ -408,7 +439,7 @@ TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm 
       });
       auto link = h.Connect();
       REQUIRE(link);
-      CHECK((*link)->Fetch(500).error().err() == EPROTO);
+      CHECK((*link)->Fetch(10'000).error().err() == EPROTO);
     }
   }
   SECTION("its texts are long") {
@@ -419,7 +450,7 @@ TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm 
     });
     auto link = h.Connect();
     REQUIRE(link);
-    for (int i = 0; i < 500 && (*link)->state().phase != Phase::kFailed; ++i) {
+    for (int i = 0; i < 10'000 && (*link)->state().phase != Phase::kFailed; ++i) {
       REQUIRE((*link)->Update());
       usleep(1000);
     }
@@ -430,6 +461,6 @@ TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm 
     auto link = h.Connect();
     REQUIRE(link);
     usleep(20'000);
-    CHECK((*link)->StepAside(500).err() == EPIPE);
+    CHECK((*link)->StepAside(10'000).err() == EPIPE);
   }
 }
