@@ -45,6 +45,16 @@ Result<std::string> InstalledHash(const std::string& ours) {
   return Sha256OfFile(ours);
 }
 
+// OK for none of them.
+Status RefuseUnder(const std::vector<std::string>& mounts, const std::string& how, const std::string& remedy) {
+  if (mounts.empty()) return Status::Ok();
+  std::string named;
+  for (size_t i = 0; i < mounts.size() && i < kMountsNamed; ++i) named += (i == 0 ? "" : ", ") + mounts[i];
+  if (mounts.size() > kMountsNamed) named += " and " + std::to_string(mounts.size() - kMountsNamed) + " more";
+  return Status(EBUSY, std::to_string(mounts.size()) + (mounts.size() == 1 ? " volume is" : " volumes are") +
+                           " mounted " + how + ": " + named + "; " + remedy + ", or say --force");
+}
+
 class Run {
  public:
   explicit Run(const Options& options) : options_(options), host_(options.host_root, options.host_proc) {}
@@ -383,21 +393,20 @@ Result<std::string> Run::Check() {
 Status Run::RefuseUnderMounts() const {
   ASSIGN_OR_RETURN_STATUS(const std::vector<std::string> mounts, host_.OurMounts());
   const bool full = manifest_->Find(options_.directory + "/bin") != nullptr;
-  std::vector<std::string> live;
+  std::vector<std::string> flex, by_hand;
   for (const std::string& mount : mounts) {
     // Those of CSI and the agent's sources need nothing of what is on the host.
-    const bool flex = mount.find("/volumes/moorfs.io~moorfs-flex/") != std::string::npos;
-    const bool by_hand = full && mount.find("/volumes/kubernetes.io~csi/") == std::string::npos &&
-                         !mount.starts_with("/var/lib/moorfs/");
-    if (flex || by_hand) live.push_back(mount);
+    const bool agents =
+        mount.find("/volumes/kubernetes.io~csi/") != std::string::npos || mount.starts_with("/var/lib/moorfs/");
+    if (mount.find("/volumes/moorfs.io~moorfs-flex/") != std::string::npos) {
+      flex.push_back(mount);
+    } else if (full && !agents) {
+      by_hand.push_back(mount);
+    }
   }
-  if (live.empty()) return Status::Ok();
-  std::string named;
-  for (size_t i = 0; i < live.size() && i < kMountsNamed; ++i) named += (i == 0 ? "" : ", ") + live[i];
-  if (live.size() > kMountsNamed) named += " and " + std::to_string(live.size() - kMountsNamed) + " more";
-  return Status(EBUSY, "uninstall: " + std::to_string(live.size()) + " volume" + (live.size() == 1 ? " is" : "s are") +
-                           " mounted through it, and kubelet could not unmount without the driver: " + named +
-                           "; delete the pods that use them, or say --force");
+  RETURN_IF_ERROR(RefuseUnder(flex, "through the driver, and kubelet could not unmount without it",
+                              "delete the pods that use them"));
+  return RefuseUnder(by_hand, "with the program in " + options_.directory, "unmount them");
 }
 
 Status Run::Remove(const std::string& path, const Entry& entry) {
