@@ -60,7 +60,8 @@ TEST_CASE("versions are compared by their numbers") {
 
 TEST_CASE("a kubelet's plugin directory is the one of its command line, then of its configuration") {
   const std::map<std::string, std::string> files = {
-      {"/etc/kubelet.yaml", "kind: KubeletConfiguration\nnested:\n  volumePluginDir: /wrong\nvolumePluginDir: \"/from/yaml/\" # ours\n"},
+      {"/etc/kubelet.yaml",
+       "kind: KubeletConfiguration\nnested:\n  volumePluginDir: /wrong\nvolumePluginDir: \"/from/yaml/\" # ours\n"},
       {"/etc/kubelet.json", "{\"kind\": \"KubeletConfiguration\",\n  \"volumePluginDir\": \"/from/json\"}"},
       {"/etc/plain.yaml", "kind: KubeletConfiguration\n"},
       {"/snap/args", "--root-dir=/r\n--volume-plugin-dir=\"/from/args\"\n"}};
@@ -99,8 +100,9 @@ TEST_CASE("the plugin directory is found on a host") {
     REQUIRE(os::MakeDirs(d / "var/lib/kubelet/volumeplugins", 0755).ok());
     const auto found = FindPluginDir(host);
     REQUIRE_FALSE(found);
-    CHECK_THAT(found.error().message(), Catch::Contains("--plugin-dir") && Catch::Contains("/etc/kubernetes/volumeplugins") &&
-                                            Catch::Contains("/var/lib/kubelet/volumeplugins"));
+    CHECK_THAT(found.error().message(), Catch::Contains("--plugin-dir"));
+    CHECK_THAT(found.error().message(), Catch::Contains("/etc/kubernetes/volumeplugins"));
+    CHECK_THAT(found.error().message(), Catch::Contains("/var/lib/kubelet/volumeplugins"));
   }
   SECTION("a kubelet decides") {
     REQUIRE(os::MakeDirs(d / "etc/kubernetes/volumeplugins", 0755).ok());
