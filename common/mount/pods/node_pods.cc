@@ -78,10 +78,12 @@ class Pods final : public NodePods {
     return out;
   }
 
-  Result<Pod> Create(const ClientRecord& record) override {
+  Result<Pod> Create(const ClientRecord& record, const std::string& image) override {
     const int generation = HighestGeneration(record.mount_key) + 1;
     const std::string what = "make mount pod " + PodName(config_.node, record.mount_key, generation);
-    ASSIGN_OR_RETURN(const Json object, BuildPod(record, generation, config_.node, config_.pods));
+    config::MountPodConfig config = config_.pods;
+    if (!image.empty()) config.image = image;
+    ASSIGN_OR_RETURN(const Json object, BuildPod(record, generation, config_.node, config));
     auto made = api_.Create(collection_, object);
     if (!made && made.error().err() == EEXIST) return TakeOver(record, generation, what);
     if (!made) return Error(made.error().Annotate(what));

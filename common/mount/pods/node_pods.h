@@ -38,8 +38,8 @@ class NodePods {
   virtual std::optional<kube::Pod> Current(const std::string& mount_key) const = 0;
   virtual std::vector<std::string> MountKeys() const = 0;
 
-  // The next generation, with the record in it.
-  virtual Result<kube::Pod> Create(const ClientRecord& record) = 0;
+  // The next generation, with the record in it; `image` empty: the configured one.
+  virtual Result<kube::Pod> Create(const ClientRecord& record, const std::string& image) = 0;
   // Makes the current pod's annotations those of `to`, if they are those of
   // `from` (other changes of the pod, kubelet's, do not count; null: whatever
   // they are). kErrnoConflict: they are not.

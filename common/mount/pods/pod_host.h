@@ -72,6 +72,7 @@ class PodHost final : public PodLauncher {
   void RestartFailed(PodMount& mount);
   void SeekPod(PodMount& mount);
   void CreatePod(PodMount& mount, const std::optional<kube::Pod>& replaced);
+  std::string OtherImage(const PodMount& mount, const kube::Pod& pod) const;
   void Connect(PodMount& mount, const kube::Pod& pod);
   Status HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<keeper::SupervisorLink> next,
                   UniqueFd directory);

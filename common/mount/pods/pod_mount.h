@@ -41,6 +41,7 @@ struct PodMount {
   UniqueFd directory;      // the pod's, of `link`
   std::string pod_uid;     // of `link`
   std::string settled_uid; // the pod for which everything was done that serving asks for
+  std::string image;       // of the pod that served last: this node has it
   bool deposited_arena = false;
   int64_t next_try_ns = 0;
   int delay_ms = 0;

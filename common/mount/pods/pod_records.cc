@@ -49,11 +49,11 @@ class Records final : public PodRecords {
     return changed;
   }
 
-  Result<kube::Pod> CreatePod(const std::string& mount_key) override {
+  Result<kube::Pod> CreatePod(const std::string& mount_key, const std::string& image) override {
     const std::lock_guard lock(mutex_);
     ASSIGN_OR_RETURN(const auto record, copies_.Get(mount_key));
     if (!record) return Error(ENOENT, "make a mount pod for client " + mount_key + ": it has no record");
-    return pods_.Create(*record);
+    return pods_.Create(*record, image);
   }
 
  private:

@@ -24,7 +24,7 @@ class PodRecords : public RecordStore {
   virtual bool Adopt() = 0;
   // Puts the record into a pod of the next generation; no change of it comes in
   // between.
-  virtual Result<kube::Pod> CreatePod(const std::string& mount_key) = 0;
+  virtual Result<kube::Pod> CreatePod(const std::string& mount_key, const std::string& image) = 0;
 };
 
 }  // namespace moorfs::mount

@@ -46,6 +46,11 @@ bool IsGood(const kube::Pod& pod) {
   return !pod.deleting && !pod.Ended() && pod.waiting_reason != "CrashLoopBackOff";
 }
 
+bool LacksImage(const kube::Pod& pod) {
+  return pod.waiting_reason == "ImagePullBackOff" || pod.waiting_reason == "ErrImagePull" ||
+         pod.waiting_reason == "ErrImageNeverPull" || pod.waiting_reason == "InvalidImageName";
+}
+
 std::pair<uint32_t, uint32_t> NumbersOf(const std::string& device) {
   uint32_t major = 0, minor = 0;
   const size_t colon = std::min(device.find(':'), device.size());
@@ -223,7 +228,10 @@ void PodHost::TakeState(PodMount& mount) {
 
 void PodHost::SeekPod(PodMount& mount) {
   const auto current = parts_.pods.Current(mount.mount_key);
-  const bool good = current && IsGood(*current);
+  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
+    if (mount.link && pod.uid == mount.pod_uid) mount.image = pod.image;
+  }
+  const bool good = current && IsGood(*current) && OtherImage(mount, *current).empty();
   if (mount.link && good && mount.pod_uid == current->uid) return DeleteOthers(mount);
   if (!good) {
     const bool serves = mount.link != nullptr;
@@ -245,11 +253,19 @@ void PodHost::SeekPod(PodMount& mount) {
   Connect(mount, *current);
 }
 
+// For a pod whose image is not to be had: the one that is configured by now, or
+// the one that served last. Empty: there is no other, or none is needed.
+std::string PodHost::OtherImage(const PodMount& mount, const kube::Pod& pod) const {
+  if (!LacksImage(pod)) return {};
+  if (pod.image != config_.pods.image) return config_.pods.image;
+  return mount.image != pod.image ? mount.image : std::string();
+}
+
 void PodHost::CreatePod(PodMount& mount, const std::optional<kube::Pod>& replaced) {
   if (MonotonicNs() < mount.next_try_ns) return;
   mount.delay_ms = std::clamp(mount.delay_ms * 2, kFirstDelayMs, kMaxDelayMs);
   mount.next_try_ns = MonotonicNs() + mount.delay_ms * kNsPerMs;
-  auto made = parts_.records.CreatePod(mount.mount_key);
+  auto made = parts_.records.CreatePod(mount.mount_key, replaced ? OtherImage(mount, *replaced) : "");
   if (!made) {
     SetTrouble(mount, made.error().message());
     const std::lock_guard lock(mutex_);

@@ -71,7 +71,7 @@ struct Node {
   }
   void Begin(const ClientRecord& record = Record()) {
     REQUIRE(records->Create(record));
-    REQUIRE(records->CreatePod(kKey));
+    REQUIRE(records->CreatePod(kKey, ""));
     api.PlacePod(Path(), "node-1");
     api.RunPod(Path());
     REQUIRE(api.Settle());
@@ -180,10 +180,10 @@ TEST_CASE("a generation that was made although the answer was lost is taken over
   Node node;
   REQUIRE(node.records->Create(Record()));
   node.api.FailNext("create", "", Status(EHOSTUNREACH, "lost"), 1, /*done=*/true);
-  CHECK_FALSE(node.records->CreatePod(kKey));
+  CHECK_FALSE(node.records->CreatePod(kKey, ""));
   // The watch may tell of it first; then it is simply there.
   if (!node.pods->Current(kKey)) {
-    const auto made = node.records->CreatePod(kKey);
+    const auto made = node.records->CreatePod(kKey, "");
     REQUIRE(made);
     CHECK(made->name == PodName("node-1", kKey, 1));
   }
@@ -196,7 +196,7 @@ TEST_CASE("the successor of a pod gets all references, also those of the last mo
   node.Begin();
   REQUIRE(node.api.Delete(node.Path(), {}).ok());
   REQUIRE(node.Mutate([](ClientRecord& r) { r.references["h2"] = {"pods/2", "v", "", false}; }).ok());
-  REQUIRE(node.records->CreatePod(kKey));
+  REQUIRE(node.records->CreatePod(kKey, ""));
   CHECK(node.InPod(2) == AnnotationsOf(node.Now()));
   CHECK(node.Now().references.size() == 2);
   // From now on the successor has the record.
@@ -214,7 +214,7 @@ TEST_CASE("a pod that somebody removed leaves its record with the node") {
   REQUIRE(node.api.Settle());
   CHECK_FALSE(node.pods->Current(kKey));
   CHECK(node.Mutate([](ClientRecord& r) { r.references["h2"] = {"pods/2", "v", "", false}; }).ok());
-  REQUIRE(node.records->CreatePod(kKey));
+  REQUIRE(node.records->CreatePod(kKey, ""));
   CHECK(node.InPod(1) == AnnotationsOf(node.Now()));
 }
 
@@ -248,7 +248,7 @@ TEST_CASE("an ended client makes room for a new one while its pod still terminat
   CHECK_FALSE(node.records->Adopt());
   CHECK_FALSE(*node.records->Get(kKey));
   REQUIRE(node.records->Create(Record()));
-  const auto made = node.records->CreatePod(kKey);
+  const auto made = node.records->CreatePod(kKey, "");
   REQUIRE(made);
   CHECK(made->name == PodName("node-1", kKey, 2));
 }
