@@ -6,6 +6,7 @@
 
 # Images that every node shall have are archives in $WORK/nodes.
 start_second_node() {
+  rm -f "$WORK/log/second-node.log"
   MOORFS_SECOND_NODE=$SECOND_NODE launch second-node unshare --mount --pid --net --ipc --fork --kill-child --propagation private --mount-proc \
     "$CLUSTER/second-node" "$WORK" "$WORK"
   eventually 20 "the second node's namespaces exist" second_node_has_network
@@ -15,6 +16,8 @@ start_second_node() {
   ip route add "$SECOND_IP/32" via 10.77.4.2 src "$NODE_IP"
   ip route add "$SECOND_NET" via 10.77.4.2 src "$NODE_IP"
   echo 1 >/proc/sys/net/ipv4/ip_forward
+  eventually 60 "the second node has started kubelet" second_node_is_up
+  eventually 60 "its kubelet is healthy" in_second_node curl -sf -m 2 -o "$WORK/tmp/healthz" http://127.0.0.1:10248/healthz
   eventually 60 "the second node registers" exists node "$SECOND_NODE"
   kubectl wait --for=condition=Ready "node/$SECOND_NODE" --timeout=60s >/dev/null || die "the second node is not Ready"
 }
@@ -26,6 +29,7 @@ second_node_has_network() {
   pid=$(second_node_pid)
   [ -n "$pid" ] && [ "$(readlink "/proc/$pid/ns/net")" != "$(readlink /proc/self/ns/net)" ]
 }
+second_node_is_up() { must_run second-node && grep -q '^ready' "$WORK/log/second-node.log"; }
 in_second_node() { nsenter -t "$(second_node_pid)" --mount --pid --net --ipc --cgroup "$@"; }
 # The kernel kills everything of its process namespace and drops the others with it.
 cut_power_of_second_node() {

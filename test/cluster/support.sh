@@ -209,7 +209,7 @@ enter_control_groups() {
     group=$(own_group "$point" "$type" "$options")
     [ -d "$point$group" ] || continue
     printf '%s\n' "$point${group%/}/$CGROUP" >>"$WORK/cgroups"
-    mkdir "$point${group%/}/$CGROUP" 2>/dev/null || continue
+    mkdir -p "$point${group%/}/$CGROUP" 2>/dev/null || continue
     for each in cpuset.cpus cpuset.mems; do
       [ -e "$point$group/$each" ] && [ "$type" = cgroup ] && cat "$point$group/$each" >"$point${group%/}/$CGROUP/$each"
     done
@@ -225,10 +225,10 @@ show_own_groups_only() {
   while read -r point type options; do
     umount "$point" || continue
     mount -t "$type" -o "$options" cgroup "$point" || die "mount $type $options at $point"
-    mkdir "$point/kubelet"
+    mkdir -p "$point/kubelet"   # a node that lost its power finds its groups
     if [ "$type" = cgroup2 ]; then
       # Only a group without processes of its own hands controllers down.
-      mkdir "$point/script" && echo 0 >"$point/script/cgroup.procs"
+      mkdir -p "$point/script" && echo 0 >"$point/script/cgroup.procs"
       sed 's/[^ ][^ ]*/+&/g' "$point/cgroup.controllers" >"$point/cgroup.subtree_control" || true
     elif [ -e "$point/cpuset.cpus" ]; then
       cat "$point/cpuset.cpus" >"$point/kubelet/cpuset.cpus"
@@ -345,7 +345,7 @@ stop_cluster() {
 list_processes() {
   local each line
   for each in /proc/[0-9]*; do
-    line=$(tr '\0' ' ' <"$each/cmdline" 2>/dev/null) || continue
+    line=$({ tr '\0' ' ' <"$each/cmdline"; } 2>/dev/null) || continue
     [ -n "$line" ] && printf '%s %s\n' "${each#/proc/}" "$line"
   done
   return 0

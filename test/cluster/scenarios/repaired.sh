@@ -185,26 +185,26 @@ node_unschedulable() {
 }
 one_serves() { [ "$(serving_pod | wc -w)" = 1 ] && [ "$(mount_pods | wc -l)" = 1 ]; }
 
+deleted_by_hand() { pod_replaced "mount pod deleted by hand" && print_events 2; }
+force_deleted() { pod_replaced "mount pod force-deleted" --force --grace-period=0; }
+client_out_of_memory() { out_of_memory client; }
+first_process_out_of_memory() { out_of_memory supervise && print_events 2; }
+
+# REPAIRS="…" runs some of them alone.
 repaired() {
+  local each
   start_writer app "$STATIC_VOLUME"
   expect 1 1 "one writer"
   mark app
   STEP_START=$EPOCHREALTIME
-  client_killed
-  pod_replaced "mount pod deleted by hand"
-  print_events 2
-  pod_replaced "mount pod force-deleted" --force --grace-period=0
-  eviction_refused
-  pod_failed
-  first_process_killed
-  out_of_memory client
-  out_of_memory supervise
-  print_events 2
-  node_unschedulable
-  image_missing_for_successor
+  for each in ${REPAIRS:-client_killed deleted_by_hand force_deleted eviction_refused pod_failed first_process_killed \
+    client_out_of_memory first_process_out_of_memory node_unschedulable image_missing_for_successor}; do
+    "$each"
+  done
   end_writer app
   delete_pods app
   expect 0 0 "the writer is gone"
+  [ -z "${REPAIRS:-}" ] || return 0
   image_missing_for_new_volume
   claim_missing
 }
@@ -219,9 +219,12 @@ drained() {
   # shellcheck disable=SC2001
   line=$(sed "s/NODE\b/$NODE/g; s/\$NODE/$NODE/g; s/worker-1/$NODE/g" <<<"$line")
   STEP_START=$EPOCHREALTIME
+  # Its log goes with it.
+  kubectl logs -f app >"$WORK/log/drained.log" 2>&1 &
   # The writer has no controller; a drain wants that said.
   $line --force --timeout=90s >"$WORK/log/drain.log" 2>&1 || die "$line: $(tail -n 5 "$WORK/log/drain.log")"
-  writer_log app | grep -q '"errors": 0, ' || die "the drained application saw errors: $(writer_log app | tail -n 2)"
+  eventually 10 "the drained application has said its last" grep -q '"total"' "$WORK/log/drained.log"
+  grep '"total"' "$WORK/log/drained.log" | grep -q '"errors": 0, ' || die "the drained application saw errors: $(tail -n 2 "$WORK/log/drained.log")"
   expect 0 0 "the node is drained"
   did "$line: done, the application ended first and saw no error"
   kubectl uncordon "$NODE" >/dev/null
