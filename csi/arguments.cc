@@ -57,8 +57,8 @@ struct Common {
                    "The cluster's configuration file, which names the file systems (docs/cluster-config.md); instead of "
                    "--fs")->type_name("FILE");
     app.add_option("--kube-server", kube.server, "The Kubernetes API [that of the pod we run in]")->type_name("URL");
-    app.add_option("--kube-ca", kube.ca_file, "Who vouches for --kube-server")->type_name("FILE");
-    app.add_option("--kube-token", kube.token_file, "The token for --kube-server")->type_name("FILE");
+    app.add_option("--kube-ca", kube.ca_file, "Who vouches for --kube-server [as in a pod]")->type_name("FILE");
+    app.add_option("--kube-token", kube.token_file, "The token for --kube-server [as in a pod]")->type_name("FILE");
     app.add_option("--fs", fs, "A file system and the name that volumes call it by; may repeat")
         ->type_name("NAME=META")->expected(1)->take_all();
     app.add_option("--http", http, "Serve /healthz, /readyz and /metrics there")->type_name("ADDRESS:PORT");

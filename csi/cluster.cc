@@ -84,12 +84,14 @@ Result<std::vector<mount::VolumeRecord>> AgentVolumes::List(const std::string& m
 }  // namespace
 
 Result<kube::ApiConfig> KubeConfigOf(const KubeArguments& arguments) {
-  if (arguments.server.empty()) return kube::InClusterConfig();
-  kube::ApiConfig config;
-  config.server = arguments.server;
-  config.ca_file = arguments.ca_file;
-  config.token_file = arguments.token_file;
-  return config;
+  // A pod's own certificate and token, also where another address is given.
+  auto config = kube::InClusterConfig();
+  if (!config && arguments.server.empty()) return config;
+  kube::ApiConfig out = config ? std::move(*config) : kube::ApiConfig();
+  if (!arguments.server.empty()) out.server = arguments.server;
+  if (!arguments.ca_file.empty()) out.ca_file = arguments.ca_file;
+  if (!arguments.token_file.empty()) out.token_file = arguments.token_file;
+  return out;
 }
 
 Result<std::unique_ptr<kube::Api>> OpenKube(const KubeArguments& arguments) {
