@@ -35,6 +35,11 @@ in_second_node() { nsenter -t "$(second_node_pid)" --mount --pid --net --ipc --c
 cut_power_of_second_node() {
   kill -9 "$(second_node_pid)"
   finish second-node KILL
+  # With the power go the control groups; kubelet would wait for each dead container's.
+  local each
+  while read -r each _; do
+    find "$each/$SECOND_NODE" -mindepth 1 -depth -type d -exec rmdir {} + 2>/dev/null || true
+  done < <(hierarchies)
   ip link delete second 2>/dev/null || true
 }
 stop_second_node() {

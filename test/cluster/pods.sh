@@ -54,7 +54,8 @@ deploy_moorfs() {
   rolled_out daemonset/moorfs-keeper
   rolled_out daemonset/moorfs-node
   ! exists -n "$SYSTEM" deployment/moorfs-controller || rolled_out deployment/moorfs-controller
-  ! exists -n "$SYSTEM" daemonset/moorfs-installer || rolled_out daemonset/moorfs-installer
+  # Its pod is Ready up to 30 s later: a fresh kubelet spreads its first probes.
+  ! exists -n "$SYSTEM" daemonset/moorfs-installer || eventually 60 "the FlexVolume driver is installed" test -x "$(flex_program)"
   restarted=$(kubectl -n "$SYSTEM" get pods -o 'jsonpath={range .items[*]}{.metadata.name} {.status.containerStatuses[*].restartCount}{"\n"}{end}' | grep -v ' 0\( 0\)*$' || true)
   [ -z "$restarted" ] || die "a container of a fresh deployment had to be restarted: $restarted"
 }

@@ -23,7 +23,8 @@ two_nodes() {
   rolled_out daemonset/moorfs-keeper
   eventually 60 "the second kubelet has registered the driver" second_node_is_registered
   did "MoorFS is on both"
-  timed_pod here "$STATIC_VOLUME"
+  pod here "$STATIC_VOLUME" | on_node "$NODE" | kubectl apply -f - >/dev/null
+  wait_ready 60 here
   expect 1 1 "a pod on the first node"
   pod there "$STATIC_VOLUME" | on_node "$SECOND_NODE" | kubectl apply -f - >/dev/null
   eventually 60 "the second node's pod is told who holds the volume" says there "$NODE"
