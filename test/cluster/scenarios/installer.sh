@@ -4,6 +4,8 @@
 # The installer's DaemonSet beside a running kubelet: its driver is found without a
 # restart, replaced while mounts live, and taken away only when none does.
 
+# The door with a higher version.
+MOORFS_FLEX_NEXT=$(realpath -m "${MOORFS_FLEX_NEXT:-$(dirname "$MOORFS")/test/unit/installer/moorfs-flex-next}")
 FLEX_PROGRAM_OF_KUBELET=moorfs.io~moorfs-flex/moorfs-flex
 flex_program() { printf '%s\n' "$PLUGINS/$FLEX_PROGRAM_OF_KUBELET"; }
 inode_of() { stat -c %i "$1" 2>/dev/null || echo none; }
@@ -11,9 +13,7 @@ inode_of() { stat -c %i "$1" 2>/dev/null || echo none; }
 installer() {
   local before kubelet
   [ -x "$(flex_program)" ] || die "the installer has put no $(flex_program): $(find "$PLUGINS")"
-  # The image has it without debug sections.
-  strip --strip-debug --enable-deterministic-archives -o "$WORK/tmp/moorfs-flex" "$MOORFS_FLEX"
-  cmp -s "$(flex_program)" "$WORK/tmp/moorfs-flex" || die "the installed program is another one than in the image"
+  is_installed "$MOORFS_FLEX" || die "the installed program is another one than in the image"
   kubelet=$(pid_of kubelet)
   timed_pod user "$FLEX_VOLUME"
   expect 1 1 "a pod with a FlexVolume"
@@ -28,30 +28,38 @@ installer() {
   newer_image
   kubectl -n "$SYSTEM" set image daemonset/moorfs-installer "installer=$IMAGE-newer" >/dev/null
   rolled_out daemonset/moorfs-installer
-  [ "$(inode_of "$(flex_program)")" != "$before" ] && cmp -s "$(flex_program)" "$WORK/newer/moorfs-flex" || die "the driver was not replaced"
+  [ "$(inode_of "$(flex_program)")" != "$before" ] && is_installed "$MOORFS_FLEX_NEXT" || die "the driver was not replaced"
   timed_pod other "$FLEX_VOLUME"
   expect 1 2 "a pod by the newer driver"
   did "upgraded beside a live mount; a pod is Ready after $TOOK s"
   kubectl -n "$SYSTEM" set image daemonset/moorfs-installer "installer=$IMAGE" >/dev/null
+  eventually 60 "the older installer refuses a downgrade" installer_says "downgrade"
+  is_installed "$MOORFS_FLEX_NEXT" || die "the driver was replaced by an older one"
+  did "the older image refuses to downgrade it"
   refused_uninstall
   delete_pods user other
   expect 0 0 "no pod"
   uninstalled
 }
-# The same program with a byte more at its end: same version, other hash.
+# The image has it without debug sections.
+is_installed() { # PROGRAM
+  strip --strip-debug --enable-deterministic-archives -o "$WORK/tmp/stripped" "$1"
+  cmp -s "$(flex_program)" "$WORK/tmp/stripped"
+}
 newer_image() {
   mkdir -p "$WORK/newer"
-  cp "$MOORFS_FLEX" "$WORK/newer/moorfs-flex"
-  printf 'x' >>"$WORK/newer/moorfs-flex"
-  "$TOP/installer/image" --moorfs "$MOORFS" --moorfs-flex "$WORK/newer/moorfs-flex" --tag "$IMAGE-newer" "$WORK/newer/image.tar" \
+  "$TOP/installer/image" --moorfs "$MOORFS" --moorfs-flex "$MOORFS_FLEX_NEXT" --tag "$IMAGE-newer" "$WORK/newer/image.tar" \
     >"$WORK/log/image.log" 2>&1 || die "installer/image: $(tail -n 3 "$WORK/log/image.log")"
   import_image "$WORK/newer/image.tar"
+}
+installer_says() {
+  kubectl -n "$SYSTEM" get pods -l app.kubernetes.io/name=moorfs-installer \
+    -o 'jsonpath={.items[*].status.containerStatuses[*]}' | grep -q "$1"
 }
 uninstaller_says() {
   kubectl -n moorfs-uninstall get pods -o 'jsonpath={.items[*].status.initContainerStatuses[*]}' 2>/dev/null | grep -q "$1"
 }
 refused_uninstall() {
-  rolled_out daemonset/moorfs-installer
   kubectl -n "$SYSTEM" delete daemonset moorfs-installer --timeout=60s >/dev/null
   kubectl apply -k "$MANIFESTS/uninstall" >/dev/null
   eventually 60 "the uninstaller refuses" uninstaller_says "moorfs-flex"
