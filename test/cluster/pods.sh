@@ -17,6 +17,7 @@ AGENT_USER=system:serviceaccount:$SYSTEM:moorfs-node
 CONTROLLER_USER=system:serviceaccount:$SYSTEM:moorfs-controller
 PROVISIONER_IMAGE=registry.k8s.io/sig-storage/csi-provisioner:v6.4.0
 MANIFESTS=$TOP/manifests
+OVERLAY=$CLUSTER/overlay   # overlays/both with the components that bind agents and mount pods
 
 have_programs() {
   local each
@@ -46,11 +47,9 @@ import_node_images() {
   local each
   for each in "$WORK"/nodes/*.tar; do import_image "$each"; done
 }
-# deploy_moorfs [OVERLAY]: a folder of manifests/overlays, or any other kustomization.
 deploy_moorfs() {
-  local overlay=${1:-both} restarted
-  [ -d "$overlay" ] || overlay=$MANIFESTS/overlays/$overlay
-  kubectl apply -k "$overlay" >"$WORK/log/apply.log" 2>&1 || die "kubectl apply -k $overlay: $(tail -n 3 "$WORK/log/apply.log")"
+  local restarted
+  kubectl apply -k "$OVERLAY" >"$WORK/log/apply.log" 2>&1 || die "kubectl apply -k $OVERLAY: $(tail -n 3 "$WORK/log/apply.log")"
   rolled_out daemonset/moorfs-keeper
   rolled_out daemonset/moorfs-node
   ! exists -n "$SYSTEM" deployment/moorfs-controller || rolled_out deployment/moorfs-controller

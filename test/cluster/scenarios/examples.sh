@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 #
-# Every example of manifests/ with pods: applied as it is (the image of the pods is the
-# tests' own), its pods come up and can use their volume, and it is deleted again.
+# Examples of manifests/ with pods (--full: every one), applied as they are (the image of
+# the pods is the tests' own): pods come up and can use their volume, and are deleted again.
 
 examples() {
   local each pods
-  for each in static dynamic subdir read-only statefulset csi-inline flex-inline flex-pv; do
+  for each in static statefulset flex-inline ${FULL:+dynamic subdir read-only csi-inline flex-pv}; do
     example "$each" | kubectl apply -f - >"$WORK/log/example.log" 2>&1 || die "example $each: $(tail -n 3 "$WORK/log/example.log")"
     eventually 60 "example $each has pods" example_has_pods
     pods=$(kubectl get pods -o name)

@@ -55,7 +55,7 @@ for name in sorted(annotations):
 orders() {
   local order each left
   dynamic_claim dynamic 64Mi
-  for order in "static flex dynamic" "dynamic static flex" ${FULL:+"flex static dynamic" "static dynamic flex" "dynamic flex static"} "flex dynamic static"; do
+  for order in "static flex dynamic" ${FULL:+"dynamic static flex" "flex static dynamic" "static dynamic flex" "dynamic flex static"} "flex dynamic static"; do
     make_pod static "$STATIC_VOLUME"
     make_pod flex "$FLEX_VOLUME"
     make_pod dynamic "$DYNAMIC_VOLUME"
