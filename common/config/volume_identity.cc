@@ -110,13 +110,15 @@ Status ResolveVolume(const FsNames& names, Trust trust, std::string_view handle_
   const std::string near = Nearest(wanted.substr(0, 64), known);
   return Status(EINVAL, "no file system is called \"" + Shown(wanted) + "\" here" +
                             (near.empty() ? "" : ", did you mean \"" + near + "\"?") +
-                            "; `moorfs node --fs NAME=META` gives names");
+                            "; `moorfs node --fs NAME=META` gives names, in a cluster fileSystems of the ConfigMap "
+                            "moorfs");
 }
 
 Status CheckOpenToPods(const PodFsNames& open, Trust trust, const VolumeOptions& options) {
   if (trust != Trust::kPod || open.contains(options.fs)) return Status::Ok();
   return Status(EPERM, "the file system \"" + options.fs + "\" is not open to volumes that a pod describes itself: "
-                       "use a PersistentVolume, or ask the administrator for `moorfs node --pod-fs " + options.fs + "`");
+                       "use a PersistentVolume, or ask the administrator for `moorfs node --pod-fs " + options.fs +
+                       "`, in a cluster for openToPods in the ConfigMap moorfs");
 }
 
 std::string MountKeyText(const VolumeOptions& options) {
