@@ -343,6 +343,8 @@ Result<Json> ParseJson(std::string_view text) {
   } catch (const Json::parse_error& e) {
     return Error(EINVAL, "it is no JSON, from " + PlaceOf(text, e.byte) +
                              " on; look there for a missing quote, a missing or last comma, or a comment");
+  } catch (const Json::out_of_range&) {
+    return Error(EINVAL, "it holds a number that is too large for any member; look for one with an exponent");
   }
 }
 

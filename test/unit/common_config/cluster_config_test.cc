@@ -215,6 +215,7 @@ TEST_CASE("a text that is no JSON is refused with the place and without its cont
   CHECK(Has(broken.error().message(), "line 2, column"));
   CHECK_FALSE(Has(broken.error().message(), "secret"));
   CHECK(Has(ParseClusterConfig("[]").error().message(), "it is no JSON object"));
+  CHECK(Has(ParseClusterConfig(R"({"mountPods": {"runAsUser": 1e999}})").error().message(), "a number that is too large"));
   CHECK(Has(ParseClusterConfig("").error().message(), "line 1"));
   const auto twice = ParseClusterConfig(R"({"mountPods": {"image": "a", "image": "b"}})");
   REQUIRE_FALSE(twice);
