@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/control/json_line.h"
 #include "common/control/line_socket.h"
 
 namespace moorfs::control {
@@ -29,7 +30,7 @@ Result<Json> Call(const std::string& socket_path, const Json& request, const Cal
   TRY_VOID(socket.Send(request.dump(-1, ' ', false, Json::error_handler_t::replace), options.timeout_ms));
   for (;;) {
     ASSIGN_OR_RETURN(const std::string line, socket.Receive(options.timeout_ms));
-    Json answer = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    Json answer = ParseLine(line);
     if (!answer.is_object()) return Error(EPROTO, "read a control answer: it is no JSON object");
     if (answer.contains("ok")) return std::move(answer["ok"]);
     if (answer.contains("error")) return Error(DecodeError(answer["error"]));

@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "common/control/line_socket.h"
+#include "common/control/json_line.h"
 #include "common/log/log.h"
 #include "common/os/fd_passing.h"
 
@@ -72,7 +73,7 @@ struct Server::Impl {
 };
 
 Json Server::Impl::Answer(const std::string& line, const Peer& peer, LineSocket& socket) {
-  const Json request = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+  const Json request = ParseLine(line);
   if (!request.is_object() || !request.contains("cmd") || !request["cmd"].is_string()) {
     return ErrorJson(Status(EPROTO, "read a control request: it is no JSON object with a \"cmd\""));
   }

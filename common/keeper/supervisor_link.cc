@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "common/base/units.h"
+#include "common/control/json_line.h"
 #include "common/control/line_socket.h"
 #include "common/keeper/fd_line_socket.h"
 #include "common/os/fd_passing.h"
@@ -150,7 +151,7 @@ Result<std::pair<Json, FdLine>> SupervisorLink::Impl::Call(const Json& request, 
     }
     auto line = socket.Receive(left_ms());
     if (!line) return Error(Break(line.error()));
-    Json j = Json::parse(line->text, nullptr, false);
+    Json j = control::ParseLine(line->text);
     ASSIGN_OR_RETURN(const bool event, TakeEvent(j, state));
     if (event) continue;
     try {
@@ -179,7 +180,7 @@ Result<std::unique_ptr<SupervisorLink>> SupervisorLink::Connect(int directory, u
   auto impl = std::make_unique<Impl>(socket.Release());
   TRY_VOID(impl->Watch());
   ASSIGN_OR_RETURN(const FdLine hello, impl->socket.Receive(timeout_ms));
-  const Json j = Json::parse(hello.text, nullptr, false);
+  const Json j = control::ParseLine(hello.text);
   auto link = std::unique_ptr<SupervisorLink>(new SupervisorLink(std::move(impl)));
   try {
     if (!j.is_object() || j.at("protocol") != kProtocol) {
@@ -202,7 +203,7 @@ Result<bool> SupervisorLink::Update() {
   for (int i = 0; i < kMaxPieces; ++i) {
     // Events that a call read along the way are there already.
     while (auto line = impl_->socket.Take()) {
-      ASSIGN_OR_RETURN(const bool event, impl_->TakeEvent(Json::parse(line->text, nullptr, false), &state_));
+      ASSIGN_OR_RETURN(const bool event, impl_->TakeEvent(control::ParseLine(line->text), &state_));
       if (!event) return Error(impl_->Break(Status(EPROTO, "read a mount pod's word: an answer to no question")));
     }
     const Status s = impl_->socket.Fill();
@@ -225,7 +226,12 @@ Status SupervisorLink::StartServing(const Serve& s, int timeout_ms) {
                   {"start_timeout_s", s.start_timeout_s}, {"abort_after_s", s.abort_after_s}};
   if (!s.uuid.empty()) request["uuid"] = s.uuid;
   auto answer = impl_->Call(request, fds, timeout_ms, &state_);
-  return answer ? Status::Ok() : answer.error();
+  if (!answer) return answer.error();
+  // True from the answer on; the events of it follow.
+  state_.phase = SupervisorState::Phase::kStarting;
+  state_.mount = s.mount;
+  state_.last_error.clear();
+  return Status::Ok();
 }
 
 Result<SupervisorLink::Fetched> SupervisorLink::Fetch(int timeout_ms) {

@@ -8,6 +8,7 @@
 
 #include "common/config/cluster_config.h"
 #include "common/config/quantity.h"
+#include "common/control/json_line.h"
 #include "common/log/log.h"
 #include "common/mount/pods/lease_board.h"
 #include "common/mount/pods/volume_leases.h"
@@ -207,7 +208,7 @@ Result<Json> Caller::Call(const std::string& mount_key, const std::string& meta,
   TakeBack(q, true);
   if (!text) return Error(text.error());
   if (text->empty()) return Error(NoAnswer(q, node, timeout_ms));
-  const Json answer = Json::parse(*text, nullptr, false);
+  const Json answer = control::ParseLine(*text);
   if (answer.is_object() && answer.contains("ok")) return answer["ok"];
   const Json error = answer.is_object() ? answer.value("error", Json()) : Json();
   if (!error.is_object() || !error.value("errno", Json()).is_number_integer() || error["errno"].get<int>() <= 0) {

@@ -8,6 +8,7 @@
 
 #include <set>
 
+#include "common/control/json_line.h"
 #include "common/log/log.h"
 #include "common/mount/pods/lease_board.h"
 
@@ -32,7 +33,7 @@ Json ErrorAnswer(int err, const std::string& message) {
 
 // What is no request becomes one that no client knows, which is answered as such.
 Json RequestOf(const std::string& text) {
-  Json request = Json::parse(text, nullptr, false);
+  Json request = control::ParseLine(text);
   const bool is_one = request.is_object() && request.contains("cmd") && request["cmd"].is_string();
   return is_one ? request : Json{{"cmd", ""}};
 }

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "common/control/client.h"
+#include "common/control/json_line.h"
 #include "common/control/line_socket.h"
 #include "common/control/server.h"
 
@@ -157,6 +158,16 @@ TEST_CASE("a caller that hung up is noticed by long work, and a silent server by
   CHECK(Call(f.path, {{"cmd", "x"}}, options).error().err() == ETIMEDOUT);
   for (int i = 0; i < 2000 && !noticed; ++i) usleep(1000);
   CHECK(noticed);
+}
+
+TEST_CASE("a line that is nothing but brackets is no JSON, and brackets in a text do not count") {
+  const auto nested = [](size_t n) { return "{\"a\":" + std::string(n, '[') + std::string(n, ']') + "}"; };
+  CHECK(ParseLine(nested(63)).is_object());
+  CHECK_FALSE(ParseLine(nested(64)).is_object());
+  // A copy of this one would take more stack than there is.
+  CHECK_FALSE(ParseLine(nested(200'000)).is_object());
+  const std::string text = "\"" + std::string(1000, '[');
+  CHECK(ParseLine(Json{{"a", text}}.dump()) == Json{{"a", text}});
 }
 
 TEST_CASE("a socket path longer than the kernel's 108 bytes works") {

@@ -397,7 +397,8 @@ TEST_CASE("an ask is heard once, however often the watch lists, and again by an 
 
 TEST_CASE("an ask that is no request is heard as one that nobody knows") {
   FakeKubeApi api;
-  const std::string text = GENERATE("", "[", "7", "[]", "{}", R"({"cmd": 7})");
+  const std::string deep = R"({"cmd": "x", "a": )" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+  const std::string text = GENERATE_COPY(as<std::string>(), "", "[", "7", "[]", "{}", R"({"cmd": 7})", deep);
   Agent a(api, "n1");
   REQUIRE(a->Acquire(kKey, kMeta).ok());
   api.Change(kPath, {{"metadata", {{"annotations", {{AskKey(NewAskId()), text}}}}}});
