@@ -15,6 +15,7 @@
 #include <optional>
 
 #include "common/base/units.h"
+#include "common/control/json_line.h"
 #include "common/control/line_socket.h"
 #include "common/keeper/client_runner.h"
 #include "common/keeper/line_hub.h"
@@ -216,7 +217,7 @@ void Supervisor::Refuse(LineHub::Id to, const Status& why) {
 // ---- commands ----------------------------------------------------------------------
 
 void Supervisor::OnLine(LineHub::Id from, FdLine line) {
-  const Json request = Json::parse(line.text, nullptr, false);
+  const Json request = control::ParseLine(line.text);
   if (!request.is_object() || !request.contains("cmd") || !request["cmd"].is_string()) {
     return Refuse(from, Status(EPROTO, "read an order: it is no JSON object with a \"cmd\""));
   }
@@ -240,6 +241,8 @@ void Supervisor::Serve(LineHub::Id from, const Json& request, std::vector<Unique
     return Refuse(from, Status(same ? EALREADY : EBUSY, "serve " + order->mount + ": this supervisor serves " +
                                                             served_.mount + " (" + PhaseText() + ")"));
   }
+  // A client that failed in this very round is not settled yet; this one must not be closed in its place.
+  if (std::exchange(runner_ended_, false)) Close();
   Served before = std::exchange(served_, std::move(*order));
   auto plan = Plan();
   if (!plan && plan.error().err() != EBUSY) {

@@ -61,6 +61,7 @@ class Running {
       config.executable = dir.path + "/client";
       config.plan = [this](ClientRequest request) -> Result<ClientPlan> {
         if (access((dir.path + "/busy").c_str(), F_OK) == 0) return Error(EBUSY, "somebody else has it");
+        if (request.words == "repair") chmod((dir.path + "/client").c_str(), 0755);
         if (request.words == "bad") return Error(EINVAL, "bad words");
         ClientPlan plan;
         plan.client_json = R"({"from":"plan"})";
@@ -240,6 +241,22 @@ TEST_CASE("a new mount whose client fails is failed and can be tried again; SIGT
   CHECK(failed.link->state().last_error.find("exited with 3") != std::string::npos);
   REQUIRE(kill(failed.pid, SIGTERM) == 0);
   CHECK(failed.ExitCode() == 0);
+}
+
+TEST_CASE("an order that is there already when a new mount fails is served") {
+  Running r(std::string(kReady) + "sleep 1000");
+  REQUIRE(chmod((r.dir.path + "/client").c_str(), 0644) == 0);  // no client can be started
+  auto socket = control::ConnectUnix(r.dir.path + "/supervisor.sock", 10'000);
+  REQUIRE(socket);
+  REQUIRE(kill(r.pid, SIGSTOP) == 0);
+  const UniqueFd fuse(open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  for (const char* words : {"", "repair"}) {
+    const std::string order = R"({"cmd":"serve","mount":"m","meta":"","device":"0:1","host":"","start_timeout_s":5,)"
+                              R"("abort_after_s":5,"words":")" + std::string(words) + "\"}\n";
+    REQUIRE(os::SendFds(socket->fd(), order, {fuse.get()}).ok());
+  }
+  REQUIRE(kill(r.pid, SIGCONT) == 0);
+  CHECK(r.Until(Phase::kServing));
 }
 
 TEST_CASE("a first client that never gets ready is given up, one of a mount taken over is tried on and on") {
@@ -441,6 +458,15 @@ TEST_CASE("a supervisor that lies, floods or stalls later does not hold or harm 
       REQUIRE(link);
       CHECK((*link)->Fetch(10'000).error().err() == EPROTO);
     }
+  }
+  SECTION("its answer is nothing but brackets") {
+    Hostile h([](int fd) {
+      Say(fd, kHello + "{\"ok\":" + std::string(300'000, '[') + std::string(300'000, ']') + "}\n");
+      WaitForEnd(fd);
+    });
+    auto link = h.Connect();
+    REQUIRE(link);
+    CHECK((*link)->Fetch(10'000).error().err() == EPROTO);
   }
   SECTION("its texts are long") {
     Hostile h([](int fd) {
