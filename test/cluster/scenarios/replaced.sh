@@ -84,7 +84,9 @@ api_away() { # SECONDS
   eventually 60 "kubelet knows its pods" run_in csi-writer true 2>/dev/null
   expect 1 2 "the API server was away"
   undisturbed "API server away for $1 s, client killed meanwhile" "${TWO_WRITERS[@]}"
-  timed_pod late "$STATIC_VOLUME"
+  # The scheduler and the node come back in their own time.
+  make_pod late "$STATIC_VOLUME"
+  wait_ready 240 late
   expect 1 3 "a pod after the API server's return"
   delete_pods late
   expect 1 2 "and gone"
