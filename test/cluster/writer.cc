@@ -136,8 +136,9 @@ class File {
     Close();
     return Timed("open", 0, [&] { return fd_ = open(Path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644); });
   }
+  // Waits for the file system like every other call: it flushes.
   void Close() {
-    if (fd_ >= 0) close(fd_);
+    if (fd_ >= 0) Timed("close", 0, [&] { return close(fd_); });
     fd_ = -1;
   }
   bool Start() {
@@ -180,7 +181,9 @@ class File {
     std::string from = Path();
     renamed_ = !renamed_;
     if (Timed("rename", 0, [&] { return rename(from.c_str(), Path().c_str()); })) return true;
-    if (access(Path().c_str(), F_OK) != 0) renamed_ = !renamed_;
+    bool there = false;
+    Timed("access", 0, [&] { return (there = access(Path().c_str(), F_OK) == 0) || errno == ENOENT ? 0 : -1; });
+    if (!there) renamed_ = !renamed_;
     return false;
   }
   bool VerifyAll() {
@@ -216,7 +219,7 @@ bool MakeAndRemove(const std::string& dir, uint64_t number) {
   int fd = -1;
   if (!Timed("create", 0, [&] { return fd = open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600); })) return false;
   bool ok = Timed("write", 6, [&] { return write(fd, "moorfs", 6); });
-  close(fd);
+  ok = Timed("close", 0, [&] { return close(fd); }) && ok;
   struct stat info {};
   ok = Timed("stat", 0, [&] { return stat(name.c_str(), &info); }) && ok;
   if (ok && info.st_size != 6) account.Failed("wrong size", true);

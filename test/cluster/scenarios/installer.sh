@@ -74,7 +74,8 @@ uninstalled() {
   [ ! -e "$(dirname "$(flex_program)")" ] || die "left by the uninstaller: $(find "$PLUGINS")"
   kubectl delete -k "$MANIFESTS/uninstall" --timeout=60s >/dev/null
   did "uninstalled: nothing is left in $PLUGINS"
-  kubectl apply -k "$MANIFESTS/overlays/both" >/dev/null
+  kubectl apply -k "$OVERLAY" >/dev/null
+  configure "c['fileSystems']['main']['openToPods'] = True"   # applied as shipped, it is closed again
   rolled_out daemonset/moorfs-installer
   rolled_out daemonset/moorfs-node
   timed_pod user "$FLEX_VOLUME"
