@@ -88,16 +88,17 @@ class AskDesk {
 
 // What the launcher, the records and the leases use; outlives them.
 struct Context {
+  // Set once they exist, cleared before they go; callers are the watches' threads,
+  // which end before it.
+  std::mutex mutex;
+  PodLauncher* launcher = nullptr;
+  ManagerBase* manager = nullptr;
   std::unique_ptr<kube::Api> api;
   std::unique_ptr<kube::EventSender> events;
   std::unique_ptr<RecordStore> copies;
   AskDesk desk;
   std::unique_ptr<VolumeLeases> leases;
   std::unique_ptr<NodePods> pods;
-  // Set once they exist, cleared before they go; callers are the watches' threads.
-  std::mutex mutex;
-  PodLauncher* launcher = nullptr;
-  ManagerBase* manager = nullptr;
 
   void PodsChanged() {
     const std::lock_guard lock(mutex);
