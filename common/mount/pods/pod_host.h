@@ -49,15 +49,16 @@ class PodHost final : public PodLauncher {
 
   // ---- of callers' threads (pod_launcher.cc) -----------------------------------
   MountPtr Find(const ClientRecord& record);
-  Result<MountPtr> FindOrMount(const ClientRecord& record);
+  Result<MountPtr> FindOrMount(const ClientRecord& record, Deadline deadline);
+  Status WaitLeft(const std::string& name, Deadline deadline);
   Status WaitServing(PodMount& mount, Deadline deadline);
   void GiveUp(const MountPtr& mount);
   Status StoreAndUnmount(const ClientRecord& record, PodMount& mount, Deadline deadline);
-  Status Released(const ClientRecord& record);
+  Status Released(const ClientRecord& record, Deadline deadline);
   Result<UniqueFd> ClientSocket(const ClientRecord& record);
 
   // ---- of the thread (pod_serving.cc) ------------------------------------------
-  void Recover();
+  Status Recover();
   void RecoverFromDepot(const std::map<std::string, Source>& sources);
   void RecoverFromPods(const std::map<std::string, Source>& sources);
   void AdoptSupervisor(const std::map<std::string, Source>& sources, const std::string& uid);
@@ -70,12 +71,16 @@ class PodHost final : public PodLauncher {
   void HearSupervisor(PodMount& mount);
   void TakeState(PodMount& mount);
   void RestartFailed(PodMount& mount);
+  void Lose(PodMount& mount);
   void SeekPod(PodMount& mount);
   void CreatePod(PodMount& mount, const std::optional<kube::Pod>& replaced);
   std::string OtherImage(const PodMount& mount, const kube::Pod& pod) const;
   void Connect(PodMount& mount, const kube::Pod& pod);
   Status HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<keeper::SupervisorLink> next,
                   UniqueFd directory);
+  Status MakeRoom(PodMount& mount, keeper::SupervisorLink& supervisor);
+  Status StopOthers(PodMount& mount, const std::string& successor);
+  Status StopOther(const PodMount& mount, const std::string& uid);
   void Settle(PodMount& mount);
   Status FetchArena(PodMount& mount);
   void DeleteOthers(const PodMount& mount);

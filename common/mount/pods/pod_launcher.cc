@@ -48,7 +48,7 @@ PodHost::~PodHost() {
 }
 
 Status PodHost::Begin() {
-  Recover();
+  RETURN_IF_ERROR(Recover());
   thread_ = std::thread([this] { Loop(); });
   return Status::Ok();
 }
@@ -101,7 +101,7 @@ ClientHealth PodHost::Probe(const ClientRecord& record) {
 // ---- begin -----------------------------------------------------------------------
 
 Result<std::string> PodHost::Ensure(const ClientRecord& record, Deadline deadline) {
-  ASSIGN_OR_RETURN(const MountPtr mount, FindOrMount(record));
+  ASSIGN_OR_RETURN(const MountPtr mount, FindOrMount(record, deadline));
   Wake();
   if (Status s = WaitServing(*mount, deadline); !s.ok()) {
     bool first;
@@ -116,7 +116,7 @@ Result<std::string> PodHost::Ensure(const ClientRecord& record, Deadline deadlin
   return mount->device;
 }
 
-Result<PodHost::MountPtr> PodHost::FindOrMount(const ClientRecord& record) {
+Result<PodHost::MountPtr> PodHost::FindOrMount(const ClientRecord& record, Deadline deadline) {
   if (MountPtr there = Find(record)) {
     const std::lock_guard lock(mutex_);
     if (!there->fuse || !IsDead(there->fuse.get())) return there;
@@ -124,6 +124,7 @@ Result<PodHost::MountPtr> PodHost::FindOrMount(const ClientRecord& record) {
   ASSIGN_OR_RETURN(const std::string claim, config::ClaimOf(record.spec.meta));
   if (!claim.empty()) TRY_VOID(parts_.leases.Acquire(record.mount_key, record.spec.meta));
   TRY_VOID(Discard(record.mount_key, record.generation));
+  TRY_VOID(WaitLeft(record.mount_key + "/" + std::to_string(record.generation), deadline));
   const std::string source = SourcePath(record);
   TRY_VOID(os::MakeDirs(source, 0700));
   auto mounted = os::MountFuse("moorfs:" + (claim.empty() ? record.mount_key.substr(0, 8) : claim), source, kFsType, 0);
@@ -149,7 +150,8 @@ Result<PodHost::MountPtr> PodHost::FindOrMount(const ClientRecord& record) {
 Status PodHost::WaitServing(PodMount& mount, Deadline deadline) {
   std::unique_lock lock(mutex_);
   for (;;) {
-    if (mount.serving) return Status::Ok();
+    // Its arena is here too, then: what is acknowledged from now on outlives the pod.
+    if (mount.serving && mount.client_socket) return Status::Ok();
     if (!mount.failure.ok()) return mount.failure;
     const std::string why = mount.trouble.empty() ? "its pod is not there yet" : mount.trouble;
     if (mount.finished) return Status(EAGAIN, "it has just ended; ask again");
@@ -157,6 +159,18 @@ Status PodHost::WaitServing(PodMount& mount, Deadline deadline) {
       return Status(ENOSPC, why);
     }
     if (deadline.LeftMs() == 0) return Status(ETIMEDOUT, why);
+    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(kLook, std::chrono::milliseconds(deadline.LeftMs())));
+  }
+}
+
+// Until the thread let go of one that had this name; one that is wanted is no
+// obstacle.
+Status PodHost::WaitLeft(const std::string& name, Deadline deadline) {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const auto it = mounts_.find(name);
+    if (it == mounts_.end() || !it->second->leaving) return Status::Ok();
+    if (deadline.LeftMs() == 0) return Status(ETIMEDOUT, "wait for the end of mount " + name + ": its pod still has it");
     changed_.wait_for(lock, std::min<std::chrono::milliseconds>(kLook, std::chrono::milliseconds(deadline.LeftMs())));
   }
 }
@@ -179,7 +193,7 @@ Status PodHost::End(const ClientRecord& record, Deadline deadline) {
   const MountPtr mount = Find(record);
   if (!mount) {
     RETURN_IF_ERROR(sources_->Discard(record.mount_key, record.generation));
-    return Released(record);
+    return Released(record, deadline);
   }
   RETURN_IF_ERROR(StoreAndUnmount(record, *mount, deadline));
   {
@@ -188,7 +202,7 @@ Status PodHost::End(const ClientRecord& record, Deadline deadline) {
   }
   Wake();
   RETURN_IF_ERROR(sources_->RemoveDirectory(record.mount_key, record.generation));
-  return Released(record);
+  return Released(record, deadline);
 }
 
 Status PodHost::StoreAndUnmount(const ClientRecord& record, PodMount& mount, Deadline deadline) {
@@ -227,7 +241,9 @@ Status PodHost::StoreAndUnmount(const ClientRecord& record, PodMount& mount, Dea
   return Status::Ok();
 }
 
-Status PodHost::Released(const ClientRecord& record) {
+// The volume's lease goes last: until then a pod of ours may have the volume open.
+Status PodHost::Released(const ClientRecord& record, Deadline deadline) {
+  RETURN_IF_ERROR(WaitLeft(record.mount_key + "/" + std::to_string(record.generation), deadline));
   const auto claim = config::ClaimOf(record.spec.meta);
   if (!claim || claim->empty()) return Status::Ok();
   return parts_.leases.Release(record.mount_key);

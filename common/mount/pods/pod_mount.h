@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "common/base/status.h"
@@ -42,8 +43,14 @@ struct PodMount {
   std::string pod_uid;     // of `link`
   std::string settled_uid; // the pod for which everything was done that serving asks for
   std::string image;       // of the pod that served last: this node has it
-  bool deposited_arena = false;
-  int64_t next_try_ns = 0;
+  bool deposited = false, deposited_arena = false;
+  // Found after a start of the agent: whoever names it has its descriptors.
+  bool adopted = false;
+  // The pods that were given them since. Another one that names it means a mount
+  // of before, whose name was free again.
+  std::set<std::string> handed;
+  int64_t next_try_ns = 0;      // to make a pod
+  int64_t next_connect_ns = 0;  // to hand over
   int delay_ms = 0;
 
   // What supervisors and the depot call it.

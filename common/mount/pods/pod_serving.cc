@@ -35,6 +35,8 @@ using Phase = keeper::SupervisorState::Phase;
 constexpr int kCallMs = 3'000;
 constexpr int kConnectMs = 1'000;
 constexpr int kBusyMs = 10;     // a container is being started
+constexpr int kRecoverMs = 5'000;  // what is not heard then counts as lost
+constexpr int64_t kConnectAgainNs = int64_t{200} * 1'000'000;
 constexpr int kIdleMs = 10'000;
 constexpr int kFirstDelayMs = 200;
 constexpr int kMaxDelayMs = 30'000;
@@ -122,11 +124,15 @@ std::vector<PodHost::MountPtr> PodHost::Mounts() {
 
 void PodHost::WaitForReason() {
   std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0}, {depot_ ? depot_->fd() : -1, POLLIN, 0}};
-  int64_t next = MonotonicNs() + int64_t{busy_ ? kBusyMs : kIdleMs} * kNsPerMs;
+  const int64_t now = MonotonicNs();
+  int64_t next = now + int64_t{busy_ ? kBusyMs : kIdleMs} * kNsPerMs;
   if (!depot_ && !config_.keeper_socket.empty()) next = std::min(next, next_depot_try_ns_);
   for (const MountPtr& mount : Mounts()) {
     if (mount->link) fds.push_back({mount->link->fd(), POLLIN, 0});
-    if (mount->next_try_ns != 0) next = std::min(next, mount->next_try_ns);
+    // What lies in the past was seen to, or is not wanted any more.
+    for (const int64_t again : {mount->next_try_ns, mount->next_connect_ns}) {
+      if (again > now) next = std::min(next, again);
+    }
   }
   const int64_t wait_ms = std::clamp<int64_t>((next - MonotonicNs()) / kNsPerMs + 1, 1, kIdleMs);
   if (poll(fds.data(), fds.size(), static_cast<int>(wait_ms)) < 0 && errno != EINTR) {
@@ -140,7 +146,7 @@ void PodHost::WaitForReason() {
     LOG_WARNING("pods") << "the keeper is gone; its deposits are made again once it is back";
     depot_.reset();
     deposited_.clear();
-    for (const MountPtr& mount : Mounts()) mount->deposited_arena = false;
+    for (const MountPtr& mount : Mounts()) mount->deposited = mount->deposited_arena = false;
   }
 }
 
@@ -164,6 +170,7 @@ void PodHost::Advance(PodMount& mount) {
 // supervisor leaves, and kubelet starts another.
 void PodHost::RestartFailed(PodMount& mount) {
   if (!mount.link || mount.link->state().phase != Phase::kFailed || !mount.ever_ready) return;
+  if (!mount.arena) return Lose(mount);
   if (MonotonicNs() < mount.next_try_ns) return;
   mount.delay_ms = std::clamp(mount.delay_ms * 2, kFirstDelayMs, kMaxDelayMs);
   mount.next_try_ns = MonotonicNs() + mount.delay_ms * kNsPerMs;
@@ -171,6 +178,22 @@ void PodHost::RestartFailed(PodMount& mount) {
     LOG_WARNING("pods") << "mount " << mount.Name() << ": " << s.ToString();
   }
   mount.link.reset();
+}
+
+// It was served, and every holder of its arena died: no client can take it over.
+// A new generation replaces it.
+void PodHost::Lose(PodMount& mount) {
+  LOG_ERROR("pods") << "mount " << mount.Name() << ": its arena is lost with everyone who had it; it is mounted "
+                       "afresh, and what was not stored yet is lost";
+  if (Status s = os::AbortFuseConnection(NumbersOf(mount.device).second); !s.ok()) {
+    LOG_ERROR("pods") << s.ToString();
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    mount.finished = true;
+  }
+  changed_.notify_all();
+  config_.on_change();
 }
 
 void PodHost::SetTrouble(PodMount& mount, const std::string& why) {
@@ -243,6 +266,7 @@ void PodHost::SeekPod(PodMount& mount) {
     else if (!serves) SetTrouble(mount, "the API server has not been reached yet");
     return;
   }
+  if (MonotonicNs() < mount.next_connect_ns) return;
   const Status why = kube::Trouble(*current);
   {
     const std::lock_guard lock(mutex_);
@@ -301,26 +325,19 @@ void PodHost::Connect(PodMount& mount, const kube::Pod& pod) {
   }
   if (Status s = HandOver(mount, pod, std::move(*link), std::move(*directory)); !s.ok()) {
     SetTrouble(mount, "hand the mount to pod " + pod.name + ": " + s.message());
-    busy_ = true;
+    mount.next_connect_ns = MonotonicNs() + kConnectAgainNs;
   }
 }
 
 Status PodHost::HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<SupervisorLink> next,
                          UniqueFd directory) {
   const keeper::SupervisorState& state = next->state();
-  if (state.phase == Phase::kIdle) {
-    if (mount.link) {
-      // Two clients never serve at once; what the first had read is resent.
-      if (Status s = mount.link->StepAside(kCallMs); !s.ok()) {
-        LOG_WARNING("pods") << "mount " << mount.Name() << ": the previous supervisor does not step aside: "
-                            << s.ToString();
-      }
-      mount.link.reset();
-      const std::lock_guard lock(mutex_);
-      mount.serving = false;
-      mount.client_socket.reset();
-      mount.unserved_since_ns = MonotonicNs();
-    }
+  // "failed" gave its descriptors back, and begins again when it is told to.
+  const bool free = state.phase == Phase::kIdle || state.phase == Phase::kFailed;
+  const bool ours = state.mount == mount.Name() && (mount.adopted || mount.handed.contains(pod.uid));
+  if (!free && !ours) return MakeRoom(mount, *next);
+  RETURN_IF_ERROR(StopOthers(mount, pod.uid));
+  if (free) {
     SupervisorLink::Serve serve;
     serve.mount = mount.Name();
     serve.meta = mount.spec.meta;
@@ -334,11 +351,10 @@ Status PodHost::HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<
       serve.fuse = mount.fuse.get();
       serve.arena = mount.arena.get();
     }
+    mount.handed.insert(pod.uid);
     const Status s = next->StartServing(serve, kCallMs);
     if (!s.ok() && s.err() != EALREADY) return s;
     LOG_INFO("pods") << "mount " << mount.Name() << ": handed to pod " << pod.name;
-  } else if (state.mount != mount.Name()) {
-    return Status(EBUSY, "it serves mount " + state.mount);
   }
   mount.link = std::move(next);
   mount.directory = std::move(directory);
@@ -347,6 +363,68 @@ Status PodHost::HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<
   mount.next_try_ns = 0;
   HearSupervisor(mount);
   return Status::Ok();
+}
+
+// The pod still has to do with a mount of before.
+Status PodHost::MakeRoom(PodMount& mount, SupervisorLink& supervisor) {
+  const std::string name = supervisor.state().mount;
+  if (name != mount.Name()) {
+    const std::lock_guard lock(mutex_);
+    const auto it = mounts_.find(name);
+    if (it != mounts_.end() && !it->second->leaving && !it->second->finished) {
+      return Status(EBUSY, "it serves mount " + name);
+    }
+  }
+  RETURN_IF_ERROR(supervisor.StepAside(kCallMs));
+  return Status(EAGAIN, "it had to do with mount " + name + " of before, and starts anew");
+}
+
+// Two clients never serve one mount: whoever has it gives it back before another
+// gets it. What had been read by a client that is gone is sent again.
+Status PodHost::StopOthers(PodMount& mount, const std::string& successor) {
+  std::set<std::string> uids = mount.handed;
+  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) uids.insert(pod.uid);
+  if (!mount.pod_uid.empty()) uids.insert(mount.pod_uid);
+  uids.erase(successor);
+  if (mount.link && mount.pod_uid != successor) {
+    const Status s = mount.link->StepAside(kCallMs);
+    mount.link.reset();
+    const std::lock_guard lock(mutex_);
+    if (mount.serving) mount.unserved_since_ns = MonotonicNs();
+    mount.serving = false;
+    mount.client_socket.reset();
+    if (s.ok()) uids.erase(mount.pod_uid);
+  }
+  // Also those to whom the connection broke, or was never made.
+  for (const std::string& uid : uids) RETURN_IF_ERROR(StopOther(mount, uid));
+  return Status::Ok();
+}
+
+Status PodHost::StopOther(const PodMount& mount, const std::string& uid) {
+  const auto directory = PodDirectory(uid);
+  if (!directory) return Status::Ok();  // kubelet removes it after the processes
+  const auto link =
+      SupervisorLink::Connect(directory->get(), static_cast<uid_t>(config_.pods.run_as_user), kConnectMs);
+  Status s;
+  if (!link) {
+    const int err = link.error().err();
+    // Nobody is there, or nobody who was ever given a mount.
+    if (err == ENOENT || err == ECONNREFUSED || err == ENOTSOCK || err == EPERM) return Status::Ok();
+    s = link.error();
+  } else {
+    const keeper::SupervisorState& state = (*link)->state();
+    const bool has_it = state.phase == Phase::kStarting || state.phase == Phase::kServing ||
+                        state.phase == Phase::kRestarting;
+    if (!has_it || state.mount != mount.Name()) return Status::Ok();
+    s = (*link)->StepAside(kCallMs);
+    if (s.ok()) return s;
+  }
+  // kubelet ends what does not listen.
+  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
+    if (pod.uid != uid || pod.deleting) continue;
+    if (Status deleted = parts_.pods.Delete(pod, -1); !deleted.ok()) LOG_WARNING("pods") << deleted.ToString();
+  }
+  return s.Annotate("the pod that has it (uid " + uid + ") does not step aside");
 }
 
 Status PodHost::FetchArena(PodMount& mount) {
@@ -426,16 +504,22 @@ void PodHost::LetGo() {
     {
       const std::lock_guard lock(mutex_);
       if (!mount->leaving) continue;
-      mounts_.erase(mount->Name());
     }
-    if (!mount->link) continue;
     // What serves nothing ends with its pod, which is being deleted; kubelet
     // would start it once more if it left before.
-    const Phase phase = mount->link->state().phase;
-    if (phase == Phase::kFinished || phase == Phase::kFailed || phase == Phase::kIdle) continue;
-    if (Status s = mount->link->StepAside(kCallMs); !s.ok() && s.err() != EPIPE) {
-      LOG_WARNING("pods") << "mount " << mount->Name() << ": " << s.ToString();
+    const Phase phase = mount->link ? mount->link->state().phase : Phase::kIdle;
+    if (phase != Phase::kFinished && phase != Phase::kFailed && phase != Phase::kIdle) {
+      if (Status s = mount->link->StepAside(kCallMs); !s.ok() && s.err() != EPIPE) {
+        LOG_WARNING("pods") << "mount " << mount->Name() << ": " << s.ToString();
+      }
     }
+    {
+      // From now on its name is free, and the volume not in use.
+      const std::lock_guard lock(mutex_);
+      const auto it = mounts_.find(mount->Name());
+      if (it != mounts_.end() && it->second == mount) mounts_.erase(it);
+    }
+    changed_.notify_all();
   }
 }
 
@@ -461,11 +545,13 @@ void PodHost::KeepDeposits() {
   };
   for (const MountPtr& mount : Mounts()) {
     wanted.insert(mount->Name());
-    if (deposited_.contains(mount->Name()) && mount->deposited_arena == static_cast<bool>(mount->arena)) continue;
+    // By the mount, too: its name may have been another's.
+    if (deposited_.contains(mount->Name()) && mount->deposited && mount->deposited_arena == static_cast<bool>(mount->arena)) continue;
     std::vector<int> fds = {mount->fuse.get()};
     if (mount->arena) fds.push_back(mount->arena.get());
     if (Status s = depot_->Put(mount->Name(), DepositText(*mount), fds); !s.ok()) return failed(s);
     deposited_.insert(mount->Name());
+    mount->deposited = true;
     mount->deposited_arena = static_cast<bool>(mount->arena);
   }
   for (auto it = deposited_.begin(); it != deposited_.end();) {
@@ -480,14 +566,10 @@ void PodHost::KeepDeposits() {
 
 // ---- after a start of the agent ------------------------------------------------------
 
-void PodHost::Recover() {
-  const auto all = sources_->All();
-  if (!all) {
-    LOG_ERROR("pods") << all.error().ToString();
-    return;
-  }
+Status PodHost::Recover() {
+  ASSIGN_OR_RETURN_STATUS(const auto all, sources_->All());
   std::map<std::string, Source> sources;
-  for (const Source& source : *all) sources[source.mount_key + "/" + std::to_string(source.generation)] = source;
+  for (const Source& source : all) sources[source.mount_key + "/" + std::to_string(source.generation)] = source;
   RecoverFromDepot(sources);
   RecoverFromPods(sources);
   for (const auto& [name, source] : sources) {
@@ -499,6 +581,7 @@ void PodHost::Recover() {
       LOG_INFO("pods") << "mount " << name << ": recovered" << (it->second->link ? ", it is served" : "");
     }
   }
+  return Status::Ok();
 }
 
 PodHost::MountPtr PodHost::Adopt(const Source& source) {
@@ -509,9 +592,15 @@ PodHost::MountPtr PodHost::Adopt(const Source& source) {
   mount->mount_key = source.mount_key;
   mount->generation = source.generation;
   mount->device = source.device;
+  mount->adopted = true;
   mount->ever_ready = true;
   mount->unserved_since_ns = MonotonicNs();
-  if (const auto record = parts_.records.Get(source.mount_key); record && *record) mount->spec = (*record)->spec;
+  if (const auto record = parts_.records.Get(source.mount_key); record && *record) {
+    mount->spec = (*record)->spec;
+    // Nothing is bound before the record names the device: a start that is not
+    // through can be given up as any other.
+    if ((*record)->generation == source.generation && (*record)->device.empty()) mount->ever_ready = false;
+  }
   return mount;
 }
 
@@ -549,7 +638,7 @@ void PodHost::RecoverFromPods(const std::map<std::string, Source>& sources) {
 void PodHost::AdoptSupervisor(const std::map<std::string, Source>& sources, const std::string& uid) {
   auto directory = PodDirectory(uid);
   if (!directory) return;
-  auto link = SupervisorLink::Connect(directory->get(), static_cast<uid_t>(config_.pods.run_as_user), kConnectMs);
+  auto link = SupervisorLink::Connect(directory->get(), static_cast<uid_t>(config_.pods.run_as_user), kRecoverMs);
   if (!link) {
     if (link.error().err() != ENOENT) LOG_WARNING("pods") << "pod " << uid << ": " << link.error().ToString();
     return;
