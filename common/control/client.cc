@@ -2,8 +2,10 @@
 
 #include "common/control/client.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "common/base/units.h"
 #include "common/control/json_line.h"
 #include "common/control/line_socket.h"
 
@@ -26,10 +28,20 @@ Status DecodeError(const Json& error) {
 }  // namespace
 
 Result<Json> Call(const std::string& socket_path, const Json& request, const CallOptions& options) {
+  const int64_t begun_ns = MonotonicNs();
+  const auto patience_ms = [&]() -> int {
+    if (options.total_ms < 0) return options.timeout_ms;
+    const int64_t left = options.total_ms - (MonotonicNs() - begun_ns) / 1'000'000;
+    return static_cast<int>(std::clamp<int64_t>(left, 0, options.timeout_ms));
+  };
   ASSIGN_OR_RETURN(LineSocket socket, ConnectUnix(socket_path, options.timeout_ms));
   TRY_VOID(socket.Send(request.dump(-1, ' ', false, Json::error_handler_t::replace), options.timeout_ms));
   for (;;) {
-    ASSIGN_OR_RETURN(const std::string line, socket.Receive(options.timeout_ms));
+    if (options.total_ms >= 0 && patience_ms() == 0) {
+      return Error(ETIMEDOUT, "wait for a control answer: it did not come in " + std::to_string(options.total_ms) +
+                                  " ms");
+    }
+    ASSIGN_OR_RETURN(const std::string line, socket.Receive(patience_ms()));
     Json answer = ParseLine(line);
     if (!answer.is_object()) return Error(EPROTO, "read a control answer: it is no JSON object");
     if (answer.contains("ok")) return std::move(answer["ok"]);

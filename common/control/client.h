@@ -18,6 +18,9 @@ using Json = nlohmann::json;
 struct CallOptions {
   // Longest silence: between request and answer, and between two lines.
   int timeout_ms = 30'000;
+  // Of the whole call, however much is said meanwhile; -1: no limit. For peers
+  // that are not trusted to come to an end.
+  int total_ms = -1;
   std::function<void(std::string_view)> on_progress;  // may be empty
   std::function<void(std::string_view)> on_line;      // may be empty
 };

@@ -11,7 +11,7 @@ Status Launcher::PrepareRoot(const ClientRecord& record, const std::string& root
   control::Json request = {{"cmd", "prepare-root"}, {"directory", root}, {"create", create}};
   if (group) request["gid"] = *group;
   control::CallOptions options;
-  options.timeout_ms = deadline.LeftMs();
+  options.timeout_ms = options.total_ms = deadline.LeftMs();
   const auto answer = CallClient(record, request, options);
   return answer ? Status::Ok() : answer.error();
 }

@@ -193,7 +193,7 @@ class Manager final : public ManagerBase {
     auto answer = [&]() -> Result<control::Json> {
       ASSIGN_OR_RETURN(const ClientRecord record, core_.Use(key, SpecOf(options), deadline));
       control::CallOptions call;
-      call.timeout_ms = deadline.LeftMs();
+      call.timeout_ms = call.total_ms = deadline.LeftMs();
       return made_.launcher->CallClient(record, request, call);
     }();
     holds_.End(key);

@@ -178,3 +178,19 @@ TEST_CASE("a socket path longer than the kernel's 108 bytes works") {
   f.Start(Echo);
   CHECK(Call(f.path, {{"cmd", "echo"}, {"text", ""}}, {}));
 }
+
+TEST_CASE("a server that only ever says how far it is does not hold a caller beyond its whole time") {
+  Fixture f;
+  f.Start([](const Json&, const Peer&, Reply& reply) -> Result<Json> {
+    while (reply.Progress("still at it").ok() && !reply.Cancelled()) usleep(1'000);
+    return Error(ECANCELED, "the caller left");
+  });
+  CallOptions options;
+  options.timeout_ms = 10'000;
+  options.total_ms = 200;
+  const auto begun = std::chrono::steady_clock::now();
+  const auto answer = Call(f.path, {{"cmd", "x"}}, options);
+  REQUIRE_FALSE(answer);
+  CHECK(answer.error().err() == ETIMEDOUT);
+  CHECK(std::chrono::steady_clock::now() - begun < std::chrono::seconds(5));
+}
