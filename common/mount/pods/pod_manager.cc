@@ -8,6 +8,8 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "common/log/log.h"
 #include "common/mount/file_record_store.h"
@@ -24,15 +26,18 @@ using kube::Json;
 
 constexpr int kAskMs = 50'000;
 constexpr size_t kMaxAsks = 256;
+constexpr int kDeskThreads = 4;
 
-// Answers one ask after the other: they are few, and short.
+// Answers asks, a few at a time: one client that hangs does not hold up the others.
 class AskDesk {
  public:
   ~AskDesk() { Stop(); }
 
   // Asks that came before wait in the queue.
   void Begin(VolumeLeases& leases, MountManager& manager) {
-    thread_ = std::thread([this, &leases, &manager] { Loop(leases, manager); });
+    for (int i = 0; i < kDeskThreads; ++i) {
+      threads_.emplace_back([this, &leases, &manager] { Loop(leases, manager); });
+    }
   }
   void Stop() {
     {
@@ -40,7 +45,7 @@ class AskDesk {
       stop_ = true;
     }
     changed_.notify_all();
-    if (thread_.joinable()) thread_.join();
+    for (std::thread& thread : std::exchange(threads_, {})) thread.join();
   }
   void Take(VolumeLeases::Ask ask) {
     const std::lock_guard lock(mutex_);
@@ -75,6 +80,12 @@ class AskDesk {
     if (!command.starts_with("volume-")) {
       return error(Status(EPERM, "answer \"" + command + "\": only commands about volumes are taken"));
     }
+    // The Lease says which volume; its annotation is not believed to be of another.
+    config::VolumeOptions options;
+    options.meta = ask.meta;
+    if (MountKeyOf(config::MountKeyText(options)) != ask.mount_key) {
+      return error(Status(EINVAL, "answer \"" + command + "\": the lease is of another volume than its annotation says"));
+    }
     const auto answer = manager.AskVolume(ask.meta, ask.request, kAskMs);
     return answer ? Json{{"ok", *answer}} : error(answer.error());
   }
@@ -83,7 +94,7 @@ class AskDesk {
   std::condition_variable changed_;
   std::deque<VolumeLeases::Ask> asks_;
   bool stop_ = false;
-  std::thread thread_;
+  std::vector<std::thread> threads_;
 };
 
 // What the launcher, the records and the leases use; outlives them.
