@@ -156,9 +156,16 @@ class Pods final : public NodePods {
       if (metadata.value("uid", "") != pod.uid) return Status::Ok();
       // kubelet's conditions are in the same list: all of it, as it was read.
       Json conditions = Json::array({condition});
+      bool said = false;
       for (const Json& each : now.value("status", Json::object()).value("conditions", Json::array())) {
-        if (each.is_object() && each.value("type", "") != kPodServingGate) conditions.push_back(each);
+        if (!each.is_object()) continue;
+        if (each.value("type", "") != kPodServingGate) {
+          conditions.push_back(each);
+        } else {
+          said = each.value("status", "") == (serving ? "True" : "False");
+        }
       }
+      if (said) return Status::Ok();
       const auto patched = api_.MergePatch(
           path + "/status", {{"metadata", {{"resourceVersion", metadata.value("resourceVersion", "")}}},
                              {"status", {{"conditions", conditions}}}});

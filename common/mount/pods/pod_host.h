@@ -83,7 +83,8 @@ class PodHost final : public PodLauncher {
   Status StopOther(const PodMount& mount, const std::string& uid);
   void Settle(PodMount& mount);
   Status FetchArena(PodMount& mount);
-  void DeleteOthers(const PodMount& mount);
+  void Tidy(PodMount& mount);
+  Status DeleteOthers(const PodMount& mount, const std::string& kept);
   void AbortUnserved(PodMount& mount);
   void KeepDeposits();
   void LetGo();

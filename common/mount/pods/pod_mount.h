@@ -42,6 +42,8 @@ struct PodMount {
   UniqueFd directory;      // the pod's, of `link`
   std::string pod_uid;     // of `link`
   std::string settled_uid; // the pod for which everything was done that serving asks for
+  bool told_ready = false;  // the pod's readiness says that it serves
+  int64_t next_tidy_ns = 0;
   std::string image;       // of the pod that served last: this node has it
   bool deposited = false, deposited_arena = false;
   // Found after a start of the agent: whoever names it has its descriptors.

@@ -41,11 +41,38 @@ constexpr int kIdleMs = 10'000;
 constexpr int kFirstDelayMs = 200;
 constexpr int kMaxDelayMs = 30'000;
 constexpr int64_t kNsPerMs = 1'000'000;
+constexpr int64_t kDepotAgainNs = 500 * kNsPerMs;
+constexpr int64_t kTidyAgainNs = 5'000 * kNsPerMs;
 
 // Whether it can serve, now or once it has been started.
 bool IsGood(const kube::Pod& pod) {
   // kubelet waits up to five minutes between restarts; a new pod does not.
   return !pod.deleting && !pod.Ended() && pod.waiting_reason != "CrashLoopBackOff";
+}
+
+// The supervisor's own word about what it was asked to serve; what may pass by
+// itself is none.
+bool IsRefusal(const Status& s) {
+  switch (s.err()) {
+    case EPIPE:
+    case ETIMEDOUT:
+    case EBUSY:
+    case EAGAIN:
+    case ECONNREFUSED:
+    case ECONNRESET:
+      return false;
+    default:
+      return true;
+  }
+}
+
+uint32_t ReadAheadKib(const std::string& words) {
+  config::OptionParser parser(config::Trust::kAdministrator, config::kMount);
+  config::VolumeOptions options;
+  if (parser.SetWords(words).ok()) {
+    if (auto parsed = parser.Finish()) options = std::move(*parsed);
+  }
+  return static_cast<uint32_t>(options.read_ahead_bytes >> 10);
 }
 
 bool LacksImage(const kube::Pod& pod) {
@@ -255,7 +282,7 @@ void PodHost::SeekPod(PodMount& mount) {
     if (mount.link && pod.uid == mount.pod_uid) mount.image = pod.image;
   }
   const bool good = current && IsGood(*current) && OtherImage(mount, *current).empty();
-  if (mount.link && good && mount.pod_uid == current->uid) return DeleteOthers(mount);
+  if (mount.link && good && mount.pod_uid == current->uid) return Tidy(mount);
   if (!good) {
     const bool serves = mount.link != nullptr;
     if (current && !serves) {
@@ -297,6 +324,10 @@ void PodHost::CreatePod(PodMount& mount, const std::optional<kube::Pod>& replace
     return;
   }
   busy_ = true;
+  // Those that ended again and again before it are of no use any more.
+  if (Status s = DeleteOthers(mount, made->uid); !s.ok()) {
+    LOG_WARNING("pods") << s.ToString();
+  }
   LOG_INFO("pods") << "mount " << mount.Name() << ": made pod " << made->name
                    << (replaced ? " to replace " + replaced->name : std::string());
   if (!replaced) return;
@@ -325,6 +356,11 @@ void PodHost::Connect(PodMount& mount, const kube::Pod& pod) {
   }
   if (Status s = HandOver(mount, pod, std::move(*link), std::move(*directory)); !s.ok()) {
     SetTrouble(mount, "hand the mount to pod " + pod.name + ": " + s.message());
+    if (IsRefusal(s)) {
+      const std::lock_guard lock(mutex_);
+      if (!mount.ever_ready) mount.failure = s;
+      changed_.notify_all();
+    }
     mount.next_connect_ns = MonotonicNs() + kConnectAgainNs;
   }
 }
@@ -338,6 +374,10 @@ Status PodHost::HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<
   if (!free && !ours) return MakeRoom(mount, *next);
   RETURN_IF_ERROR(StopOthers(mount, pod.uid));
   if (free) {
+    if (mount.spec.meta.empty()) {
+      // The record was lost when this agent began; its pod may have brought it back.
+      if (const auto record = parts_.records.Get(mount.mount_key); record && *record) mount.spec = (*record)->spec;
+    }
     SupervisorLink::Serve serve;
     serve.mount = mount.Name();
     serve.meta = mount.spec.meta;
@@ -461,26 +501,38 @@ void PodHost::Settle(PodMount& mount) {
   mount.delay_ms = 0;
   KeepDeposits();
   const auto [major, minor] = NumbersOf(mount.device);
-  if (Status s = os::SetReadAhead(major, minor, 4096); !s.ok()) {
+  if (Status s = os::SetReadAhead(major, minor, ReadAheadKib(mount.spec.words)); !s.ok()) {
     LOG_WARNING("pods") << s.ToString() << "; sequential reads will be slower";
   }
-  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
-    if (pod.uid != mount.pod_uid || pod.deleting) continue;
-    if (Status s = parts_.pods.SetServing(pod, true, "the client serves mount " + mount.Name()); !s.ok()) {
-      LOG_WARNING("pods") << s.ToString();
-    }
-    parts_.events.Send(ObjectOf(pod), /*warning=*/false, "Serving", "serves mount " + mount.Name());
-  }
-  DeleteOthers(mount);
+  mount.told_ready = false;
+  mount.next_tidy_ns = 0;
+  Tidy(mount);
 }
 
-void PodHost::DeleteOthers(const PodMount& mount) {
+// What may wait while the API server does not answer: the pod's readiness, and
+// the end of those before it.
+void PodHost::Tidy(PodMount& mount) {
+  if (mount.settled_uid != mount.pod_uid || MonotonicNs() < mount.next_tidy_ns) return;
+  Status s;
   for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
-    if (pod.uid == mount.pod_uid || pod.deleting) continue;
-    if (Status s = parts_.pods.Delete(pod, -1); !s.ok()) {
-      LOG_WARNING("pods") << s.ToString();
-    }
+    if (mount.told_ready || pod.uid != mount.pod_uid || pod.deleting) continue;
+    s = parts_.pods.SetServing(pod, true, "the client serves mount " + mount.Name());
+    if (!s.ok()) break;
+    mount.told_ready = true;
+    parts_.events.Send(ObjectOf(pod), /*warning=*/false, "Serving", "serves mount " + mount.Name());
   }
+  if (s.ok()) s = DeleteOthers(mount, mount.pod_uid);
+  if (s.ok()) return;
+  LOG_WARNING("pods") << s.ToString();
+  mount.next_tidy_ns = MonotonicNs() + kTidyAgainNs;
+}
+
+Status PodHost::DeleteOthers(const PodMount& mount, const std::string& kept) {
+  for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
+    if (pod.uid == kept || pod.deleting || (mount.link && pod.uid == mount.pod_uid)) continue;
+    RETURN_IF_ERROR(parts_.pods.Delete(pod, -1));
+  }
+  return Status::Ok();
 }
 
 void PodHost::AbortUnserved(PodMount& mount) {
@@ -529,7 +581,7 @@ void PodHost::KeepDeposits() {
   if (config_.keeper_socket.empty()) return;
   if (!depot_) {
     if (MonotonicNs() < next_depot_try_ns_) return;
-    next_depot_try_ns_ = MonotonicNs() + kFirstDelayMs * kNsPerMs;
+    next_depot_try_ns_ = MonotonicNs() + kDepotAgainNs;
     auto depot = keeper::DepotClient::Connect(config_.keeper_socket, kConnectMs);
     if (!depot) return;
     depot_ = std::move(*depot);
