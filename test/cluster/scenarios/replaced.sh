@@ -84,13 +84,16 @@ api_away() { # SECONDS
   eventually 60 "kubelet knows its pods" run_in csi-writer true 2>/dev/null
   expect 1 2 "the API server was away"
   undisturbed "API server away for $1 s, client killed meanwhile" "${TWO_WRITERS[@]}"
-  # The scheduler and the node come back in their own time.
-  make_pod late "$STATIC_VOLUME"
-  wait_ready 240 late
+  # The scheduler and the node come back in their own time, which a plain pod shows.
+  local begun=$EPOCHREALTIME plain
+  make_pod plain 'emptyDir: {}'
+  wait_ready 240 plain
+  plain=$(seconds_since "$begun")
+  timed_pod late "$STATIC_VOLUME"
   expect 1 3 "a pod after the API server's return"
-  delete_pods late
+  delete_pods plain late
   expect 1 2 "and gone"
-  undisturbed "a pod came and went after the API server's return" "${TWO_WRITERS[@]}"
+  undisturbed "then a plain pod Ready in $plain s, one with a volume in $TOOK s" "${TWO_WRITERS[@]}"
 }
 
 keeper_deleted() {
