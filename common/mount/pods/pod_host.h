@@ -74,6 +74,7 @@ class PodHost final : public PodLauncher {
   void Lose(PodMount& mount);
   void SeekPod(PodMount& mount);
   void CreatePod(PodMount& mount, const std::optional<kube::Pod>& replaced);
+  bool EndsAgain(const PodMount& mount, const kube::Pod& pod);
   std::string OtherImage(const PodMount& mount, const kube::Pod& pod) const;
   void Connect(PodMount& mount, const kube::Pod& pod);
   Status HandOver(PodMount& mount, const kube::Pod& pod, std::unique_ptr<keeper::SupervisorLink> next,
@@ -109,6 +110,7 @@ class PodHost final : public PodLauncher {
   std::set<std::string> deposited_;
   int64_t next_depot_try_ns_ = 0;
   bool busy_ = false;  // something is on its way: look again in milliseconds
+  bool soon_ = false;  // time alone changes something
 };
 
 }  // namespace moorfs::mount

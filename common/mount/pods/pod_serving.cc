@@ -37,10 +37,13 @@ constexpr int kConnectMs = 1'000;
 constexpr int kBusyMs = 10;     // a container is being started
 constexpr int kRecoverMs = 5'000;  // what is not heard then counts as lost
 constexpr int64_t kConnectAgainNs = int64_t{200} * 1'000'000;
+constexpr int kSoonMs = 250;
 constexpr int kIdleMs = 10'000;
 constexpr int kFirstDelayMs = 200;
 constexpr int kMaxDelayMs = 30'000;
 constexpr int64_t kNsPerMs = 1'000'000;
+// What kubelet takes to start a container again.
+constexpr int64_t kRestartNs = 2'000 * kNsPerMs;
 constexpr int64_t kDepotAgainNs = 500 * kNsPerMs;
 constexpr int64_t kTidyAgainNs = 5'000 * kNsPerMs;
 
@@ -98,6 +101,12 @@ bool IsArena(int fd) {
   return seals >= 0 && (seals & F_SEAL_SHRINK) != 0;
 }
 
+std::string WhyReplaced(const kube::Pod& pod) {
+  if (pod.deleting) return "it is being deleted, and volumes use it";
+  const Status why = kube::Trouble(pod);
+  return why.ok() ? "its container ends again and again" : why.message();
+}
+
 std::string DepositText(const PodMount& mount) {
   return kube::Json{{"device", mount.device}, {"uuid", mount.uuid}}.dump();
 }
@@ -134,7 +143,7 @@ std::vector<std::string> PodHost::PodUids() {
 void PodHost::Loop() {
   while (!stop_) {
     if (parts_.records.Adopt()) config_.on_change();
-    busy_ = false;
+    busy_ = soon_ = false;
     for (const MountPtr& mount : Mounts()) Advance(*mount);
     LetGo();
     KeepDeposits();
@@ -152,7 +161,7 @@ std::vector<PodHost::MountPtr> PodHost::Mounts() {
 void PodHost::WaitForReason() {
   std::vector<pollfd> fds = {{wake_.get(), POLLIN, 0}, {depot_ ? depot_->fd() : -1, POLLIN, 0}};
   const int64_t now = MonotonicNs();
-  int64_t next = now + int64_t{busy_ ? kBusyMs : kIdleMs} * kNsPerMs;
+  int64_t next = now + int64_t{busy_ ? kBusyMs : soon_ ? kSoonMs : kIdleMs} * kNsPerMs;
   if (!depot_ && !config_.keeper_socket.empty()) next = std::min(next, next_depot_try_ns_);
   for (const MountPtr& mount : Mounts()) {
     if (mount->link) fds.push_back({mount->link->fd(), POLLIN, 0});
@@ -281,13 +290,12 @@ void PodHost::SeekPod(PodMount& mount) {
   for (const kube::Pod& pod : parts_.pods.Of(mount.mount_key)) {
     if (mount.link && pod.uid == mount.pod_uid) mount.image = pod.image;
   }
-  const bool good = current && IsGood(*current) && OtherImage(mount, *current).empty();
+  const bool good = current && IsGood(*current) && OtherImage(mount, *current).empty() && !EndsAgain(mount, *current);
   if (mount.link && good && mount.pod_uid == current->uid) return Tidy(mount);
   if (!good) {
     const bool serves = mount.link != nullptr;
     if (current && !serves) {
-      const Status why = kube::Trouble(*current);
-      SetTrouble(mount, why.ok() ? "pod " + current->name + " is being deleted" : why.message());
+      SetTrouble(mount, "pod " + current->name + " does not serve: " + WhyReplaced(*current));
     }
     if (parts_.pods.Synced()) CreatePod(mount, current);
     else if (!serves) SetTrouble(mount, "the API server has not been reached yet");
@@ -302,6 +310,15 @@ void PodHost::SeekPod(PodMount& mount) {
   }
   SetTrouble(mount, why.ok() ? "pod " + current->name + " is being started" : why.message());
   Connect(mount, *current);
+}
+
+// Its container ended once more and is not started at once: kubelet waits, and
+// says so only much later.
+bool PodHost::EndsAgain(const PodMount& mount, const kube::Pod& pod) {
+  if (mount.link || pod.container_running || pod.restarts < 1 || pod.terminated_reason.empty()) return false;
+  soon_ = true;
+  const std::lock_guard lock(mutex_);
+  return mount.unserved_since_ns != 0 && MonotonicNs() - mount.unserved_since_ns > kRestartNs;
 }
 
 // For a pod whose image is not to be had: the one that is configured by now, or
@@ -331,10 +348,8 @@ void PodHost::CreatePod(PodMount& mount, const std::optional<kube::Pod>& replace
   LOG_INFO("pods") << "mount " << mount.Name() << ": made pod " << made->name
                    << (replaced ? " to replace " + replaced->name : std::string());
   if (!replaced) return;
-  const Status why = kube::Trouble(*replaced);
   parts_.events.Send(ObjectOf(*made), /*warning=*/true, "Replacing",
-                     "replaces pod " + replaced->name + " (" +
-                         (why.ok() ? std::string("it is being deleted, and volumes use it") : why.message()) +
+                     "replaces pod " + replaced->name + " (" + WhyReplaced(*replaced) +
                          "); applications wait meanwhile");
 }
 
