@@ -94,37 +94,6 @@ Status OpenLog(const KeeperConfig& config) {
   return Status::Ok();
 }
 
-struct Mounted {
-  UniqueFd fuse;
-  uint32_t major = 0;
-  uint32_t minor = 0;
-};
-
-Result<Mounted> MountVolume(const KeeperConfig& config) {
-  Mounted out;
-  ASSIGN_OR_RETURN(out.fuse, os::OpenFuseDevice());
-  const std::string data = "fd=" + std::to_string(out.fuse.get()) + ",rootmode=40000,user_id=" +
-                           std::to_string(geteuid()) + ",group_id=" + std::to_string(getegid()) +
-                           ",default_permissions,allow_other";
-  TRY_VOID(os::Mount(config.source, config.mountpoint, config.fstype, config.mount_flags, data));
-  const auto fail = [&](Status s) {
-    if (Status u = os::Unmount(config.mountpoint, MNT_DETACH); !u.ok()) {
-      LOG_ERROR("keeper") << u.ToString();
-    }
-    return Error(std::move(s));
-  };
-  auto mounts = os::ReadMountInfo();
-  if (!mounts) return fail(mounts.error());
-  const auto entry = os::FindMountAt(*mounts, config.mountpoint);
-  if (!entry || entry->fstype != config.fstype || entry->source != config.source) {
-    return fail(Status(EIO, "mount " + config.mountpoint + ": the mount table does not show it; another mount "
-                            "was made at the same moment"));
-  }
-  out.major = entry->major;
-  out.minor = entry->minor;
-  return out;
-}
-
 class Keeper final : private ClientRunner::Observer {
  public:
   Keeper(Starter starter, UniqueFd arena, UniqueFd lock)
@@ -158,7 +127,7 @@ class Keeper final : private ClientRunner::Observer {
   Starter starter_;
   UniqueFd arena_;
   UniqueFd lock_;
-  Mounted mounted_;
+  os::FuseMount mounted_;
   UniqueFd signals_;
   UniqueFd mount_table_;
   UniqueFd client_listener_;
@@ -185,7 +154,8 @@ Result<Json> Keeper::Handle(const Json& request, control::Reply& reply) {
 
 Status Keeper::Prepare(KeeperConfig config) {
   RETURN_IF_ERROR(OpenLog(config));
-  ASSIGN_OR_RETURN_STATUS(mounted_, MountVolume(config));
+  ASSIGN_OR_RETURN_STATUS(mounted_,
+                          os::MountFuse(config.source, config.mountpoint, config.fstype, config.mount_flags));
   state_.emplace(std::move(config), mounted_.major, mounted_.minor);
   auto runtime = RuntimeDir::Claim(state_->config.runtime_root, mounted_.major, mounted_.minor);
   if (!runtime) return runtime.error();

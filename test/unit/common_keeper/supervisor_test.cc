@@ -244,7 +244,7 @@ TEST_CASE("a new mount whose client fails is failed and can be tried again; SIGT
 }
 
 TEST_CASE("an order that is there already when a new mount fails is served") {
-  Running r(std::string(kReady) + "sleep 1000");
+  Running r(std::string(kReady) + "exec sleep 60");
   REQUIRE(chmod((r.dir.path + "/client").c_str(), 0644) == 0);  // no client can be started
   auto socket = control::ConnectUnix(r.dir.path + "/supervisor.sock", 10'000);
   REQUIRE(socket);
