@@ -112,9 +112,12 @@ speed() {
   plain=$(printf '%s\n' "${plain_times[@]}" | median)
   new=$(printf '%s\n' "${new_times[@]}" | median)
   present=$(printf '%s\n' "${present_times[@]}" | median)
-  at_most "$new" 3 || die "Running after $new s with a new mount pod (${new_times[*]}; a plain pod: $plain)"
-  at_most "$present" "$(awk -v p="$plain" 'BEGIN { print (p + 0.5 > 1 ? p + 0.5 : 1) }')" ||
-    die "Running after $present s with a present mount pod (${present_times[*]}; a plain pod: $plain)"
+  # Times are asked for only of a machine that does nothing else; elsewhere they are said.
+  if [ -n "${FULL:-}" ]; then
+    at_most "$new" 3 || die "Running after $new s with a new mount pod (${new_times[*]}; a plain pod: $plain)"
+    at_most "$present" "$(awk -v p="$plain" 'BEGIN { print (p + 0.5 > 1 ? p + 0.5 : 1) }')" ||
+      die "Running after $present s with a present mount pod (${present_times[*]}; a plain pod: $plain)"
+  fi
   did "Running: plain $plain s, new mount pod $new s (${new_times[*]}), present $present s (${present_times[*]})"
 }
 
