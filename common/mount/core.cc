@@ -7,11 +7,11 @@
 #include <algorithm>
 
 #include "common/log/log.h"
+#include "common/mount/source_mounts.h"
 
 namespace moorfs::mount {
 namespace {
 
-constexpr char kFsType[] = "fuse.moorfs";
 // For undoing and for ends that a caller's deadline left no time for.
 constexpr int kUndoMs = 15'000;
 

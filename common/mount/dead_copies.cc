@@ -15,6 +15,7 @@
 #include <charconv>
 #include <set>
 
+#include "common/mount/source_mounts.h"
 #include "common/mount/target.h"
 #include "common/os/file.h"
 
@@ -26,7 +27,6 @@
 namespace moorfs::mount {
 namespace {
 
-constexpr char kFsType[] = "fuse.moorfs";
 constexpr size_t kMaxTable = 64 << 20;
 
 ino_t MountNamespaceOf(const std::string& process) {

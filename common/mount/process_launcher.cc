@@ -36,12 +36,7 @@ constexpr int kProbeMs = 1'000;
 constexpr useconds_t kStartingPauseUs = 20'000;
 
 keeper::RuntimePaths RuntimeOf(const std::string& root, const std::string& device) {
-  uint32_t major = 0, minor = 0;
-  const size_t colon = device.find(':');
-  if (colon != std::string::npos) {
-    std::from_chars(device.data(), device.data() + colon, major);
-    std::from_chars(device.data() + colon + 1, device.data() + device.size(), minor);
-  }
+  const auto [major, minor] = NumbersOf(device);
   return keeper::PathsOf(root, major, minor);
 }
 

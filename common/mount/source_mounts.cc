@@ -34,6 +34,15 @@ std::optional<int> NumberOf(std::string_view text) {
 
 }  // namespace
 
+DeviceNumbers NumbersOf(std::string_view device) {
+  DeviceNumbers out;
+  const size_t colon = device.find(':');
+  if (colon == std::string_view::npos) return out;
+  std::from_chars(device.data(), device.data() + colon, out.major);
+  std::from_chars(device.data() + colon + 1, device.data() + device.size(), out.minor);
+  return out;
+}
+
 Result<std::unique_ptr<SourceMounts>> SourceMounts::Open(const std::string& root) {
   TRY_VOID(os::MakeDirs(root, 0700));
   // The mount table has no symlinks in it.

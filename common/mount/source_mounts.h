@@ -5,8 +5,10 @@
 
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/base/status.h"
@@ -16,6 +18,12 @@
 namespace moorfs::mount {
 
 inline constexpr char kFsType[] = "fuse.moorfs";
+
+// Of "0:57"; zeros for what is no device.
+struct DeviceNumbers {
+  uint32_t major = 0, minor = 0;
+};
+DeviceNumbers NumbersOf(std::string_view device);
 
 class SourceMounts {
  public:

@@ -18,7 +18,6 @@ constexpr size_t kMaxLabel = 63;
 // Beside the client's memory budget: its program, and pages of the files it
 // works on that the kernel cannot drop at once.
 constexpr uint64_t kMemoryBeside = 256_MiB;
-constexpr uint64_t kDefaultBudget = 256_MiB;
 
 bool IsOurs(std::string_view name) {
   return name == kClientAnnotation || name.starts_with(kRefPrefix) || name.starts_with(kVolPrefix);
@@ -29,18 +28,10 @@ std::string LabelOf(const kube::Pod& pod, const char* name) {
   return it == pod.labels.end() ? std::string() : it->second;
 }
 
-// The client's budget, from its own words.
-uint64_t MemoryBudget(const std::string& words) {
-  config::OptionParser parser(config::Trust::kAdministrator, config::kMount);
-  if (!parser.SetWords(words).ok()) return kDefaultBudget;
-  const auto options = parser.Finish();
-  return options ? options->memory_bytes : kDefaultBudget;
-}
-
 Json Resources(const ClientRecord& record, const config::MountPodConfig& config) {
   Json limits = Json::object();
   limits["memory"] = config.memory_limit.empty()
-                         ? std::to_string((MemoryBudget(record.spec.words) + kMemoryBeside) >> 20) + "Mi"
+                         ? std::to_string((ClientOptionsOf(record.spec.words).memory_bytes + kMemoryBeside) >> 20) + "Mi"
                          : config.memory_limit;
   if (!config.cpu_limit.empty()) limits["cpu"] = config.cpu_limit;
   Json requests = Json::object();
@@ -120,6 +111,13 @@ Json Labels(const ClientRecord& record, int pod_generation, const std::string& n
 }
 
 }  // namespace
+
+config::VolumeOptions ClientOptionsOf(const std::string& words) {
+  config::OptionParser parser(config::Trust::kAdministrator, config::kMount);
+  if (!parser.SetWords(words).ok()) return {};
+  auto options = parser.Finish();
+  return options ? std::move(*options) : config::VolumeOptions();
+}
 
 std::string PodName(std::string_view node, std::string_view mount_key, int pod_generation) {
   return "moorfs-" + Sha256Hex(node, 10) + "-" + std::string(mount_key.substr(0, 16)) + "-" +

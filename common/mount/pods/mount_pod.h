@@ -31,6 +31,9 @@ inline constexpr char kPodServingGate[] = "moorfs.io/serving";
 // The emptyDir with the supervisor's socket.
 inline constexpr char kPodRunVolume[] = "moorfs-run";
 
+// Of a record's words; the defaults for words that another version wrote.
+config::VolumeOptions ClientOptionsOf(const std::string& words);
+
 std::string PodName(std::string_view node, std::string_view mount_key, int pod_generation);
 // As a label's value: a longer name becomes a hash.
 std::string NodeLabel(std::string_view node);

@@ -52,7 +52,8 @@ class PodHost final : public PodLauncher {
   Result<MountPtr> FindOrMount(const ClientRecord& record, Deadline deadline);
   Status WaitLeft(const std::string& name, Deadline deadline);
   Status WaitServing(PodMount& mount, Deadline deadline);
-  void GiveUp(const MountPtr& mount);
+  void GiveUp(const PodMount& mount);
+  void WaitChange(std::unique_lock<std::mutex>& lock, Deadline deadline);
   Status StoreAndUnmount(const ClientRecord& record, PodMount& mount, Deadline deadline);
   Status Released(const ClientRecord& record, Deadline deadline);
   Result<UniqueFd> ClientSocket(const ClientRecord& record);

@@ -110,7 +110,7 @@ Result<std::string> PodHost::Ensure(const ClientRecord& record, Deadline deadlin
       first = !mount->ever_ready;
     }
     // A mount that was served before has its targets and its data: it is kept.
-    if (first) GiveUp(mount);
+    if (first) GiveUp(*mount);
     return Error(s.Annotate("start the client"));
   }
   return mount->device;
@@ -147,6 +147,11 @@ Result<PodHost::MountPtr> PodHost::FindOrMount(const ClientRecord& record, Deadl
   return mount;
 }
 
+// Something may have changed; some of it without a word.
+void PodHost::WaitChange(std::unique_lock<std::mutex>& lock, Deadline deadline) {
+  changed_.wait_for(lock, std::min<std::chrono::milliseconds>(kLook, std::chrono::milliseconds(deadline.LeftMs())));
+}
+
 Status PodHost::WaitServing(PodMount& mount, Deadline deadline) {
   std::unique_lock lock(mutex_);
   for (;;) {
@@ -159,7 +164,7 @@ Status PodHost::WaitServing(PodMount& mount, Deadline deadline) {
       return Status(ENOSPC, why);
     }
     if (deadline.LeftMs() == 0) return Status(ETIMEDOUT, why);
-    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(kLook, std::chrono::milliseconds(deadline.LeftMs())));
+    WaitChange(lock, deadline);
   }
 }
 
@@ -171,18 +176,13 @@ Status PodHost::WaitLeft(const std::string& name, Deadline deadline) {
     const auto it = mounts_.find(name);
     if (it == mounts_.end() || !it->second->leaving) return Status::Ok();
     if (deadline.LeftMs() == 0) return Status(ETIMEDOUT, "wait for the end of mount " + name + ": its pod still has it");
-    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(kLook, std::chrono::milliseconds(deadline.LeftMs())));
+    WaitChange(lock, deadline);
   }
 }
 
 // Of a start that did not succeed: nobody has used it yet.
-void PodHost::GiveUp(const MountPtr& mount) {
-  {
-    const std::lock_guard lock(mutex_);
-    mount->leaving = true;
-  }
-  Wake();
-  if (Status s = sources_->Discard(mount->mount_key, mount->generation); !s.ok()) {
+void PodHost::GiveUp(const PodMount& mount) {
+  if (Status s = Discard(mount.mount_key, mount.generation); !s.ok()) {
     LOG_WARNING("pods") << s.ToString();
   }
 }
@@ -236,7 +236,7 @@ Status PodHost::StoreAndUnmount(const ClientRecord& record, PodMount& mount, Dea
       return Status(ETIMEDOUT, what + (other.empty() ? ": it is unmounted, and still stores data"
                                                      : ": it is also mounted at " + other));
     }
-    changed_.wait_for(lock, std::min<std::chrono::milliseconds>(kLook, std::chrono::milliseconds(deadline.LeftMs())));
+    WaitChange(lock, deadline);
   }
   return Status::Ok();
 }

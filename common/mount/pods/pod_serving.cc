@@ -18,7 +18,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include "common/base/units.h"
 #include "common/log/log.h"
@@ -69,26 +68,9 @@ bool IsRefusal(const Status& s) {
   }
 }
 
-uint32_t ReadAheadKib(const std::string& words) {
-  config::OptionParser parser(config::Trust::kAdministrator, config::kMount);
-  config::VolumeOptions options;
-  if (parser.SetWords(words).ok()) {
-    if (auto parsed = parser.Finish()) options = std::move(*parsed);
-  }
-  return static_cast<uint32_t>(options.read_ahead_bytes >> 10);
-}
-
 bool LacksImage(const kube::Pod& pod) {
   return pod.waiting_reason == "ImagePullBackOff" || pod.waiting_reason == "ErrImagePull" ||
          pod.waiting_reason == "ErrImageNeverPull" || pod.waiting_reason == "InvalidImageName";
-}
-
-std::pair<uint32_t, uint32_t> NumbersOf(const std::string& device) {
-  uint32_t major = 0, minor = 0;
-  const size_t colon = std::min(device.find(':'), device.size());
-  std::from_chars(device.data(), device.data() + colon, major);
-  if (colon < device.size()) std::from_chars(device.data() + colon + 1, device.data() + device.size(), minor);
-  return {major, minor};
 }
 
 bool IsFuseDevice(int fd) {
@@ -221,7 +203,7 @@ void PodHost::RestartFailed(PodMount& mount) {
 void PodHost::Lose(PodMount& mount) {
   LOG_ERROR("pods") << "mount " << mount.Name() << ": its arena is lost with everyone who had it; it is mounted "
                        "afresh, and what was not stored yet is lost";
-  if (Status s = os::AbortFuseConnection(NumbersOf(mount.device).second); !s.ok()) {
+  if (Status s = os::AbortFuseConnection(NumbersOf(mount.device).minor); !s.ok()) {
     LOG_ERROR("pods") << s.ToString();
   }
   {
@@ -516,7 +498,8 @@ void PodHost::Settle(PodMount& mount) {
   mount.delay_ms = 0;
   KeepDeposits();
   const auto [major, minor] = NumbersOf(mount.device);
-  if (Status s = os::SetReadAhead(major, minor, ReadAheadKib(mount.spec.words)); !s.ok()) {
+  const auto read_ahead_kib = static_cast<uint32_t>(ClientOptionsOf(mount.spec.words).read_ahead_bytes >> 10);
+  if (Status s = os::SetReadAhead(major, minor, read_ahead_kib); !s.ok()) {
     LOG_WARNING("pods") << s.ToString() << "; sequential reads will be slower";
   }
   mount.told_ready = false;
@@ -558,7 +541,7 @@ void PodHost::AbortUnserved(PodMount& mount) {
   LOG_ERROR("pods") << "nobody served mount " << mount.Name() << " for " << mount.spec.abort_after_s
                     << " s; aborting the connection: applications now get errors. What they wrote is kept and stored "
                        "once a client can start";
-  if (Status s = os::AbortFuseConnection(NumbersOf(mount.device).second); !s.ok()) {
+  if (Status s = os::AbortFuseConnection(NumbersOf(mount.device).minor); !s.ok()) {
     LOG_ERROR("pods") << s.ToString();
   }
   mount.aborted = true;
